@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Reset, Rule};
 
-use crate::support::audit::{CAPTURE, file, lines, of_calls, verified, verify};
+use crate::support::audit_file::{CAPTURE, file, lines, of_calls, verified, verify};
 use crate::support::client::{Client, Ended};
 use crate::support::process::{Folder, Process, Sidecar, run};
 use crate::support::{Harness, Session, Setup, eventually};

@@ -7,9 +7,8 @@ use http::Method;
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Reset, Rule};
 
-use crate::printed_commands::blocks;
-use crate::support::audit::{CAPTURE, file};
-use crate::support::pages::page;
+use crate::support::audit_file::{CAPTURE, file};
+use crate::support::pages::{blocks, page};
 use crate::support::process::{Ended, Folder, Process};
 use crate::support::{Session, Setup};
 

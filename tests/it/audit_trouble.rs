@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Simulator};
 
-use crate::support::audit::{CAPTURE, file, of_calls, verified, verify};
+use crate::support::audit_file::{CAPTURE, file, of_calls, verified, verify};
 use crate::support::process::{BINARY, Folder, Process, Sidecar, run};
 use crate::support::{Session, eventually};
 
@@ -207,7 +207,7 @@ async fn a_file_that_is_no_part_of_the_chain_is_never_taken_for_a_torn_line() {
     }
 }
 
-/// A link that leads nowhere is there, and what it leads to is not.
+/// The link exists, and the file that it leads to does not.
 #[tokio::test]
 async fn a_link_that_leads_nowhere_is_said_to_be_one() {
     let folder = Folder::new();
@@ -225,7 +225,7 @@ async fn a_link_that_leads_nowhere_is_said_to_be_one() {
     assert!(ended.stderr.contains("audit.log: is a symbolic link to a file that is not there"), "{}", ended.stderr);
 }
 
-/// Before the C library stands one whose `fdatasync` and `flock` wait while a file is there.
+/// A library is loaded before the C library. Its `fdatasync` and `flock` wait while a file is there.
 const HANGS: &str = r#"
     #include <stdlib.h>
     #include <unistd.h>
@@ -297,7 +297,7 @@ async fn a_disk_that_hangs_delays_a_call_for_a_while_and_refuses_it_then_if_the_
     eventually("the disk works", async || capture(&sidecar).await == done()).await;
     assert_eq!(sidecar.stop().await.code, Some(0));
     verified(&[&file(&folder)]).await;
-    // The line of the call that was not sent came late, and the line that says so with it.
+    // The first line of the call that was not sent came late, and so did its last line, which says that.
     let lines = of_calls(&file(&folder));
     let outcome = |line: &Value| line["outcome"].as_str().map(str::to_owned);
     assert!(lines.iter().filter_map(outcome).any(|outcome| outcome == "not_sent"), "{lines:?}");

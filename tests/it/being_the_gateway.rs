@@ -1,16 +1,15 @@
-//! Clients whose base URL is a constant: `/etc/hosts` leads the gateway's name to the sidecar, and each client trusts the
-//! authority of the sidecar's certificate. Nothing else of a client is changed.
+//! Clients whose base URL is a constant work unchanged: `/etc/hosts` leads the gateway's name to the sidecar, and each
+//! client trusts the authority of the sidecar's certificate.
 
 use std::fs;
 use std::process;
 
 use sezzle_sidecar::simulator::{EffectKind, Options, Simulator};
 
-use crate::name_servers::NameServer;
-use crate::printed_commands::blocks;
 use crate::support::client::Client;
-use crate::support::pages::page;
-use crate::support::process::{Folder, Process, free_address, lines, run};
+use crate::support::name_server::NameServer;
+use crate::support::pages::{blocks, page};
+use crate::support::process::{Folder, Process, check, free_address, lines, run};
 use crate::support::stack::Framing::Length;
 use crate::support::stack::{Call, Stack};
 use crate::support::tls::Authority;
@@ -66,11 +65,7 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
     ];
     let sidecar =
         Process::shell(&format!("{starter} sezzle-sidecar run --config sidecar.toml"), folder.path(), &variables);
-    let http = Client::new();
-    eventually("ready", async || {
-        tokio::net::TcpStream::connect(ops).await.is_ok() && http.get(ops, "/readyz").await.status == 200
-    })
-    .await;
+    Client::new().until_ready(ops).await;
 
     let called = Process::shell(&format!("{starter} {call}"), folder.path(), &[]).end().await;
     for printed in ["HTTP/2 200", "via: 1.1 sezzle-sidecar"] {
@@ -131,20 +126,18 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
 /// Without `resolver = "dns"` the sidecar would reach itself, and would distrust its own certificate.
 #[tokio::test]
 async fn check_warns_of_a_name_that_leads_the_sidecar_to_itself() {
-    let check = async |variables: &[(&str, &str)]| {
-        let keys = [("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1")];
-        let environment = [("GATEWAY__ENVIRONMENT", "production")];
-        let ended = run(&["check"], &[&environment[..], &keys, variables].concat()).await;
+    let warns = async |variables: &[(&str, &str)]| {
+        let ended = check(&[&[("GATEWAY__ENVIRONMENT", "production")], variables].concat()).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         ended.stdout.contains("# gateway.resolver: proxy.hosts has gateway.sezzle.com, ")
     };
     let host = ("PROXY__HOSTS", "other.internal,gateway.sezzle.com");
-    assert!(check(&[host]).await);
-    assert!(check(&[("PROXY__HOSTS", "Gateway.Sezzle.com:443")]).await);
-    assert!(!check(&[host, ("GATEWAY__RESOLVER", "dns")]).await);
-    assert!(!check(&[host, ("GATEWAY__EGRESS_PROXY", "http://proxy.internal:3128")]).await);
-    assert!(!check(&[host, ("GATEWAY__ENVIRONMENT", "sandbox")]).await, "another gateway's name");
-    assert!(!check(&[]).await);
+    assert!(warns(&[host]).await);
+    assert!(warns(&[("PROXY__HOSTS", "Gateway.Sezzle.com:443")]).await);
+    assert!(!warns(&[host, ("GATEWAY__RESOLVER", "dns")]).await);
+    assert!(!warns(&[host, ("GATEWAY__EGRESS_PROXY", "http://proxy.internal:3128")]).await);
+    assert!(!warns(&[host, ("GATEWAY__ENVIRONMENT", "sandbox")]).await, "another gateway's name");
+    assert!(!warns(&[]).await);
 }
 
 const MERCHANT: [(&str, &str); 2] =

@@ -271,9 +271,7 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     let setup = setup.set("WEBHOOKS__PUBLIC_URL", "https://shop.example/hooks").set("WEBHOOKS__SUBSCRIPTION", "watch");
     let setup = setup.set("FLEET__URL", "redis://127.0.0.1:1");
     let authority = Authority::new();
-    let (certificate, key) = authority.files("proxy", &["localhost"]);
-    let setup = setup.set("PROXY__TLS__CERTIFICATE_FILE", certificate).set("PROXY__TLS__KEY_FILE", key);
-    let harness = setup.start().await;
+    let harness = setup.tls(&authority).start().await;
     Secure::new(&authority.pem()).get(harness.proxy, "/v2/customer").await;
     let exposed = harness.client.get(harness.ops, "/metrics").await.text();
     harness.stop().await;

@@ -8,11 +8,9 @@ use http::{HeaderValue, StatusCode};
 use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 
 use crate::support::Session;
-use crate::support::process::{BINARY, Folder, Sidecar, run};
+use crate::support::process::{BINARY, CONFIGURED, Folder, Sidecar, run};
 
 const SESSION: &str = "6c9db5d4-d09a-4224-860a-b5438ac32ca8";
-const CONFIGURED: [(&str, &str); 3] =
-    [("GATEWAY__ENVIRONMENT", "sandbox"), ("CREDENTIALS__PUBLIC_KEY", "a"), ("CREDENTIALS__PRIVATE_KEY", "b")];
 
 /// Explains a request, with Sezzle's answer if one is given.
 fn explain(arguments: &[&str], answer: &str) -> (Option<i32>, String) {

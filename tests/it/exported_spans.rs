@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
-use crate::support::process::{Ended, Folder, Process, Sidecar, lines, run};
+use crate::support::process::{Ended, Folder, Process, Sidecar, check, lines};
 use crate::support::secure::Secure;
 use crate::support::tls::Authority;
 use crate::support::{Session, eventually};
@@ -483,17 +483,14 @@ async fn nothing_is_sent_to_a_collector_that_nobody_vouches_for() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_none_is_bad_configuration() {
-    let required =
-        [("GATEWAY__ENVIRONMENT", "sandbox"), ("CREDENTIALS__PUBLIC_KEY", "a"), ("CREDENTIALS__PRIVATE_KEY", "b")];
     for endpoint in
         ["collector:4318", "http://user:canary@collector:4318", "grpc://collector", "http://collector?canary"]
     {
-        let variables = [&required[..], &[("OTLP__ENDPOINT", endpoint)]].concat();
-        let ended = run(&["check"], &variables).await;
+        let ended = check(&[("OTLP__ENDPOINT", endpoint)]).await;
         assert_eq!(ended.code, Some(78), "{endpoint}");
         assert!(ended.stderr.starts_with("otlp.endpoint: expected a URL"), "{}", ended.stderr);
         assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
     }
-    let fine = run(&["check"], &[&required[..], &[("OTLP__ENDPOINT", "https://collector.example")]].concat()).await;
+    let fine = check(&[("OTLP__ENDPOINT", "https://collector.example")]).await;
     assert_eq!(fine.code, Some(0), "{}", fine.stderr);
 }

@@ -1,103 +1,16 @@
 //! `gateway.resolver = "dns"`: the gateway's name is resolved by name servers, and by nothing else.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use sezzle_sidecar::simulator::{Options, Simulator};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::JoinHandle;
 
 use crate::support::client::Client;
-use crate::support::process::{Folder, Process, free_address, run};
+use crate::support::name_server::NameServer;
+use crate::support::process::{Folder, Process, check, free_address};
 use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually, not_tried};
-
-/// A name server that knows one name, and counts the questions for its addresses of IPv4.
-pub struct NameServer {
-    pub address: SocketAddr,
-    asked: Arc<AtomicU32>,
-    /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
-    denies: Arc<AtomicBool>,
-    /// The address of IPv4 to which the server leads.
-    leads_to: Arc<AtomicU32>,
-    task: JoinHandle<()>,
-}
-
-const NAME: &[u8] = b"\x07gateway\x06sezzle\x03com\x00";
-
-impl NameServer {
-    pub async fn start(ttl: u32) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
-        let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
-        let denies = Arc::new(AtomicBool::new(false));
-        let leads_to = Arc::new(AtomicU32::new(Ipv4Addr::LOCALHOST.to_bits()));
-        let (counted, denied, leads) = (Arc::clone(&asked), Arc::clone(&denies), Arc::clone(&leads_to));
-        let task = tokio::spawn(async move {
-            let mut question = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut question).await {
-                let question = &question[..length];
-                let answer = if denied.load(Ordering::Relaxed) {
-                    denial(question)
-                } else {
-                    answer(question, ttl, leads.load(Ordering::Relaxed), &counted)
-                };
-                socket.send_to(&answer, from).await.expect("sent");
-            }
-        });
-        Self { address, asked, denies, leads_to, task }
-    }
-
-    fn lead_to(&self, address: Ipv4Addr) {
-        self.leads_to.store(address.to_bits(), Ordering::Relaxed);
-    }
-
-    fn asked(&self) -> u32 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// The answer of RFC 1035, 4.1, to one question: one address for the name that is known, nothing for its other types, and
-/// that other names do not exist.
-fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8> {
-    let rest = &question[12..];
-    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
-    let known = rest[..name].eq_ignore_ascii_case(NAME);
-    let is_a = rest[name..name + 2] == [0, 1];
-    let has_address = known && is_a;
-    let code = if known { 0 } else { 3 };
-    let mut answer = question[..2].to_vec();
-    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
-    answer.extend(&rest[..name + 4]);
-    if has_address {
-        asked.fetch_add(1, Ordering::Relaxed);
-        answer.extend([0xc0, 12, 0, 1, 0, 1]);
-        answer.extend(ttl.to_be_bytes());
-        answer.extend([0, 4]);
-        answer.extend(leads_to.to_be_bytes());
-    }
-    answer
-}
-
-/// The answer of RFC 2308, 2.1, that the name does not exist.
-fn denial(question: &[u8]) -> Vec<u8> {
-    const DAY: [u8; 4] = 86_400_u32.to_be_bytes();
-    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
-    let mut answer = question[..2].to_vec();
-    answer.extend([0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
-    answer.extend(&question[12..end]);
-    // The SOA record of the root: its time to live, two names, a serial number, three intervals, and the time to keep this.
-    answer.extend([0, 0, 6, 0, 1].into_iter().chain(DAY).chain([0, 22, 0, 0]));
-    answer.extend([1_u32, 1, 1, 1].into_iter().flat_map(u32::to_be_bytes).chain(DAY));
-    answer
-}
 
 /// A sidecar whose gateway is `host`, and which asks this name server.
 fn setup(ca: &Authority, host: &'static str, server: SocketAddr) -> Setup {
@@ -162,11 +75,11 @@ async fn gets_ready(harness: &Harness) {
 #[tokio::test]
 async fn a_name_that_did_not_exist_is_asked_for_again_within_seconds() {
     let (ca, server) = (Authority::new(), NameServer::start(600).await);
-    server.denies.store(true, Ordering::Relaxed);
+    server.deny(true);
     let harness = setup(&ca, "gateway.sezzle.com", server.address).start_unready().await;
     let errors = r#"upstream_errors_total{kind="dns"}"#;
     eventually("the name does not exist", async || harness.metric(errors).await >= 1.0).await;
-    server.denies.store(false, Ordering::Relaxed);
+    server.deny(false);
     gets_ready(&harness).await;
     harness.stop().await;
 }
@@ -290,29 +203,16 @@ async fn check_warns_of_a_resolver_that_an_egress_proxy_makes_idle() {
         ("dns", "", false),
         ("system", "http://proxy.internal:3128", false),
     ] {
-        let variables = [
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "a"),
-            ("CREDENTIALS__PRIVATE_KEY", "b"),
-            ("GATEWAY__RESOLVER", resolver),
-            ("GATEWAY__EGRESS_PROXY", proxy),
-        ];
+        let variables = [("GATEWAY__RESOLVER", resolver), ("GATEWAY__EGRESS_PROXY", proxy)];
         let set: Vec<_> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let ended = run(&["check"], &set).await;
+        let ended = check(&set).await;
         assert_eq!((ended.code, ended.stdout.contains(warning)), (Some(0), is_warned), "{resolver} {proxy}: {ended:?}");
     }
 }
 
 #[tokio::test]
 async fn check_prints_who_resolves_the_name() {
-    let variables = [
-        ("GATEWAY__ENVIRONMENT", "sandbox"),
-        ("GATEWAY__RESOLVER", "dns"),
-        ("GATEWAY__NAMESERVERS", "10.0.0.53,[fd00::1]:5353"),
-        ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
-        ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
-    ];
-    let ended = run(&["check"], &variables).await;
+    let ended = check(&[("GATEWAY__RESOLVER", "dns"), ("GATEWAY__NAMESERVERS", "10.0.0.53,[fd00::1]:5353")]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("nameservers = [\"10.0.0.53\", \"[fd00::1]:5353\"]"), "{}", ended.stdout);
 }

@@ -12,7 +12,7 @@ use http::Method;
 use sezzle_sidecar::simulator::{Options, Reset, Rule, Simulator};
 
 use crate::support::client::Client;
-use crate::support::pages::{page, root};
+use crate::support::pages::{blocks, page, root};
 use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
@@ -144,29 +144,6 @@ fn is_command(page: &str, block: &str) -> bool {
 
 fn is_name(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// The indented blocks of a page.
-pub fn blocks(text: &str) -> Vec<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    let (mut inside, mut blank) = (false, true);
-    for line in text.lines() {
-        if line.trim().is_empty() {
-            blank = true;
-            continue;
-        }
-        let indented = line.starts_with("    ");
-        if indented && inside {
-            let block = blocks.last_mut().expect("inside one");
-            block.push('\n');
-            block.push_str(line.trim());
-        } else if indented && blank {
-            blocks.push(line.trim().to_owned());
-        }
-        inside = indented && (inside || blank);
-        blank = false;
-    }
-    blocks
 }
 
 /// The commands between backticks, of at least three words: two name a command and are no call of it.
@@ -306,10 +283,7 @@ impl Setting {
             ),
             Kind::Kubernetes | Kind::Plain => Process::start(&arguments, &[]),
         };
-        eventually("ready", async || {
-            tokio::net::TcpStream::connect(ops).await.is_ok() && Client::new().get(ops, "/readyz").await.status == 200
-        })
-        .await;
+        Client::new().until_ready(ops).await;
 
         let order = Session::order(&gateway).authorized(&gateway);
         let (order_id, session_id) = (order.order.clone(), order.uuid.to_string());

@@ -15,7 +15,7 @@ use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
 use crate::support::client::Client;
-use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar, free_address, run};
+use crate::support::process::{BINARY, CONFIGURED, Ended, Folder, Process, Sidecar, free_address, run};
 use crate::support::wire::Wire;
 use crate::support::{Session, arrived, eventually};
 
@@ -60,13 +60,6 @@ impl Manager {
         }
     }
 }
-
-const CONFIGURED: [(&str, &str); 4] = [
-    ("GATEWAY__ENVIRONMENT", "sandbox"),
-    ("CREDENTIALS__PUBLIC_KEY", "a"),
-    ("CREDENTIALS__PRIVATE_KEY", "b"),
-    ("DRAIN__GRACE", "0s"),
-];
 
 const ALIVE: &str = "WATCHDOG=1\n";
 

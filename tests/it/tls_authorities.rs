@@ -1,25 +1,21 @@
-//! A change of the authorities of callers is said as what it is, and no certificate of a caller passes for an authority.
+//! A change of the authorities of callers is logged as one, and no certificate of a caller passes for an authority.
 
 use std::fs;
 
 use sezzle_sidecar::simulator::Options;
 
 use crate::support::eventually;
-use crate::support::process::{Sidecar, run};
+use crate::support::process::{Sidecar, check};
 use crate::support::secure::Secure;
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, tls_files};
 
 #[tokio::test]
 async fn changed_authorities_are_used_or_refused_and_the_log_says_which() {
     let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
     let (certificate, key) = ca.files("proxy", &["localhost"]);
     let by_others = others.signed("shop", &["shop.internal"], |_| ());
-    let variables = [
-        ("PROXY__TLS__CERTIFICATE_FILE", certificate.as_str()),
-        ("PROXY__TLS__KEY_FILE", &key),
-        ("PROXY__TLS__CLIENT_CA_FILE", &callers.file()),
-        ("LOG__LEVEL", "info"),
-    ];
+    let authorities = callers.file();
+    let variables = [&tls_files(&certificate, &key, &authorities)[..], &[("LOG__LEVEL", "info")]].concat();
     let mut sidecar = Sidecar::start(Options::default(), &variables).await;
     callers.write("ca.pem", &others.pem());
     sidecar.process.says("the proxy listener verifies the certificates of callers by other authorities").await;
@@ -42,7 +38,7 @@ async fn an_authority_that_has_ended_lets_no_caller_in_and_is_named() {
     let (certificate, key) = ca.files("proxy", &["localhost"]);
     let (both, old) = (ended.pem() + &callers.pem(), ended.write("old.pem", &ended.pem()));
     let file = callers.write("both.pem", &both);
-    let mut sidecar = Sidecar::start(Options::default(), &files(&certificate, &key, &file)).await;
+    let mut sidecar = Sidecar::start(Options::default(), &tls_files(&certificate, &key, &file)).await;
     let status = async |by: &Authority| {
         let pair = by.signed("caller", &["shop.internal"], |_| ());
         let tried = Secure::showing(&ca.pem(), &pair).try_get(sidecar.proxy, "/v2/customer").await;
@@ -57,26 +53,10 @@ async fn an_authority_that_has_ended_lets_no_caller_in_and_is_named() {
     eventually("a line", async || sidecar.process.stdout().matches(named).count() == 2).await;
     sidecar.stop().await;
 
-    let check = async |file: &str| {
-        let keys = [
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
-            ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
-        ];
-        run(&["check"], &[&keys[..], &files(&certificate, &key, file)].concat()).await
-    };
-    let checked = check(&file).await;
+    let checked = check(&tls_files(&certificate, &key, &file)).await;
     assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
     assert!(checked.stdout.contains(&format!("# proxy.tls.client_ca_file: {named}")), "{}", checked.stdout);
-    let checked = check(&old).await;
+    let checked = check(&tls_files(&certificate, &key, &old)).await;
     assert_eq!((checked.code, checked.stdout.as_str()), (Some(78), ""));
     assert!(checked.stderr.contains("and no other authority is left"), "{}", checked.stderr);
-}
-
-fn files<'f>(certificate: &'f str, key: &'f str, callers: &'f str) -> [(&'static str, &'f str); 3] {
-    [
-        ("PROXY__TLS__CERTIFICATE_FILE", certificate),
-        ("PROXY__TLS__KEY_FILE", key),
-        ("PROXY__TLS__CLIENT_CA_FILE", callers),
-    ]
 }

@@ -1,4 +1,4 @@
-//! Callers reach the proxy listener by TLS: versions, protocols, certificates of both sides, and what is refused.
+//! Callers reach the proxy listener by TLS. A peer with a wrong version, protocol or certificate is refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,18 +16,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::client::Client;
 use crate::support::frame_caller::{Ended, FrameCaller};
-use crate::support::open_connections::{OpenConnections, is_served};
-use crate::support::pages::page;
-use crate::support::process::{Folder, Process, free_address, run};
+use crate::support::open_connections::{CUSTOMER, OpenConnections, is_served};
+use crate::support::pages::{blocks, page};
+use crate::support::process::{Folder, Process, check, free_address, run};
 use crate::support::secure::Secure;
-use crate::support::tls::{Authority, self_signed_pem};
+use crate::support::tls::{Authority, self_signed_pem, tls_files};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, arrived, eventually};
-
-fn setup(authority: &Authority) -> Setup {
-    let (certificate, key) = authority.files("proxy", &["localhost", "127.0.0.1"]);
-    Setup::default().set("PROXY__TLS__CERTIFICATE_FILE", certificate).set("PROXY__TLS__KEY_FILE", key)
-}
 
 fn refused(reason: &str) -> String {
     format!("connections_refused_total{{listener=\"proxy\",reason=\"{reason}\"}}")
@@ -35,6 +30,27 @@ fn refused(reason: &str) -> String {
 
 async fn counted(harness: &Harness, reason: &str, count: f64) {
     eventually(reason, async || harness.metric(&refused(reason)).await == count).await;
+}
+
+/// A sidecar that verifies the certificates of callers, and a caller whose certificate is valid. The sidecar reads the
+/// files of both authorities again and again, so both must live as long as the test.
+struct Certified {
+    harness: Harness,
+    /// The authority of the sidecar's certificate.
+    ca: Authority,
+    /// The authority of the callers' certificates.
+    callers: Authority,
+    caller: Secure,
+}
+
+impl Certified {
+    async fn start() -> Self {
+        let (ca, callers) = (Authority::new(), Authority::new());
+        let harness = Setup::default().tls(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
+        let valid = callers.signed("valid", &["shop.internal"], |_| ());
+        let caller = Secure::showing(&ca.pem(), &valid);
+        Self { harness, ca, callers, caller }
+    }
 }
 
 /// Replaces the authority of callers by another one, and waits until that is in use.
@@ -47,12 +63,10 @@ async fn trust_others(harness: &Harness, callers: &Authority) {
     .await;
 }
 
-const CUSTOMER: &str = "/v2/customer";
-
 #[tokio::test]
 async fn both_versions_and_both_protocols_are_served() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let session = Session::order(&harness.gateway).path;
     for (version, name) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
         for (protocols, chosen) in [
@@ -82,7 +96,7 @@ async fn both_versions_and_both_protocols_are_served() {
 #[tokio::test]
 async fn sessions_are_resumed() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     for version in [&TLS12, &TLS13] {
         let caller = Secure::only(&ca.pem(), version);
         assert_eq!(caller.get(harness.proxy, CUSTOMER).await.1.kind, HandshakeKind::Full);
@@ -98,7 +112,7 @@ async fn sessions_are_resumed() {
 #[tokio::test]
 async fn requests_name_the_scheme_of_the_connection_and_a_close_is_announced() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let mut stream = Secure::new(&ca.pem()).connect(harness.proxy).await.expect("connects");
     let mut answer = async |target: &str| {
         let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -122,7 +136,7 @@ async fn a_peer_without_tls_is_told_so_and_harms_nobody() {
     let folder = Folder::new();
     let socket = folder.path().join("proxy.sock");
     let listen = format!("127.0.0.1:0,unix:{}", socket.display());
-    let harness = setup(&ca).set("PROXY__LISTEN", listen).start().await;
+    let harness = Setup::default().tls(&ca).set("PROXY__LISTEN", listen).start().await;
     let caller = Secure::new(&ca.pem());
 
     let mut plain = Wire::connect(harness.proxy).await;
@@ -161,7 +175,7 @@ async fn a_peer_without_tls_is_told_so_and_harms_nobody() {
 #[tokio::test]
 async fn a_handshake_has_a_deadline() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let began = Instant::now();
     let mut silent = Wire::connect(harness.proxy).await;
     let mut slow = Wire::connect(harness.proxy).await;
@@ -179,7 +193,7 @@ async fn a_handshake_has_a_deadline() {
 #[tokio::test]
 async fn a_connection_over_the_limit_is_answered_by_tls() {
     let ca = Authority::new();
-    let harness = setup(&ca).set("LIMITS__CONNECTIONS", "1").start().await;
+    let harness = Setup::default().tls(&ca).set("LIMITS__CONNECTIONS", "1").start().await;
     let caller = Secure::new(&ca.pem()).offering(&["h2", "http/1.1"]);
     let held = caller.connect(harness.proxy).await.expect("connects");
     let (answer, handshake) = caller.get(harness.proxy, CUSTOMER).await;
@@ -197,7 +211,7 @@ async fn a_connection_over_the_limit_is_answered_by_tls() {
 #[tokio::test]
 async fn a_new_certificate_is_shown_within_seconds_and_no_call_fails() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let session = Session::order(&harness.gateway).path;
     let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: Vec<_> = (0..4)
@@ -226,6 +240,7 @@ async fn a_new_certificate_is_shown_within_seconds_and_no_call_fails() {
     let (next, key) = ca.files("next", &["localhost", "127.0.0.1"]);
     let (certificate_file, key_file) = (ca.path("proxy.pem"), ca.path("proxy.key"));
     fs::copy(next, certificate_file).expect("copied");
+    // Half of the change stands for a moment, as between two commands of an operator.
     sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     fs::copy(key, key_file).expect("copied");
@@ -247,7 +262,7 @@ async fn a_new_certificate_is_shown_within_seconds_and_no_call_fails() {
 #[tokio::test]
 async fn files_that_do_not_fit_or_have_expired_change_nothing() {
     let ca = Authority::new();
-    let harness = setup(&ca).start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let caller = Secure::new(&ca.pem());
     let first = caller.get(harness.proxy, CUSTOMER).await.1.certificate;
     let unusable = async |is: f64| {
@@ -285,7 +300,7 @@ async fn files_that_do_not_fit_or_have_expired_change_nothing() {
 #[tokio::test]
 async fn a_callers_certificate_is_verified_if_there_is_one() {
     let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
-    let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
+    let harness = Setup::default().tls(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
     let uri = |params: &mut CertificateParams| {
         params.subject_alt_names.push(SanType::URI("spiffe://example/shop".try_into().expect("a URI")));
     };
@@ -319,10 +334,7 @@ async fn a_callers_certificate_is_verified_if_there_is_one() {
 
 #[tokio::test]
 async fn no_session_outlives_a_change_of_the_callers_authorities() {
-    let (ca, callers) = (Authority::new(), Authority::new());
-    let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
-    let valid = callers.signed("valid", &["shop.internal"], |_| ());
-    let caller = Secure::showing(&ca.pem(), &valid);
+    let Certified { harness, ca: _ca, callers, caller } = Certified::start().await;
     for _ in 0..2 {
         assert_eq!(caller.get(harness.proxy, CUSTOMER).await.1.kind, HandshakeKind::Full);
     }
@@ -334,10 +346,7 @@ async fn no_session_outlives_a_change_of_the_callers_authorities() {
 /// A request under way is answered, idle connections close, and callers without a certificate notice nothing.
 #[tokio::test]
 async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
-    let (ca, callers) = (Authority::new(), Authority::new());
-    let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
-    let valid = callers.signed("valid", &["shop.internal"], |_| ());
-    let caller = Secure::showing(&ca.pem(), &valid);
+    let Certified { harness, ca, callers, caller } = Certified::start().await;
     let mut other = Secure::new(&ca.pem()).connect(harness.proxy).await.expect("connects");
     assert!(is_served(&mut other).await);
     let open = OpenConnections::of(&caller, &harness).await;
@@ -350,10 +359,8 @@ async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
 /// hyper refuses no stream until its ping behind GOAWAY is answered, and a hostile caller never answers.
 #[tokio::test]
 async fn a_caller_that_answers_no_ping_does_not_outlast_its_authority() {
-    let (ca, callers) = (Authority::new(), Authority::new());
-    let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
-    let valid = callers.signed("valid", &["shop.internal"], |_| ());
-    let stream = Secure::showing(&ca.pem(), &valid).offering(&["h2"]).connect(harness.proxy).await.expect("connects");
+    let Certified { harness, ca: _ca, callers, caller } = Certified::start().await;
+    let stream = caller.offering(&["h2"]).connect(harness.proxy).await.expect("connects");
     let mut caller = FrameCaller::over(stream, harness.proxy, &[]).await.answering_no_ping();
     let gate = Gate::new();
     harness.gateway.script(Rule::path(CUSTOMER).gate(&gate));
@@ -402,19 +409,11 @@ async fn check_says_all_that_is_wrong_with_the_files() {
     let expired = ca.signed("expired", &["localhost"], |params| params.not_after = date_time_ymd(2020, 1, 1));
     let open = folder.write_with("open.key", &fs::read_to_string(&key).expect("a file"), 0o666);
     let absent = folder.path().join("absent").display().to_string();
-    let check = async |certificate: &str, key: &str, callers: &str| {
-        let variables = [
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
-            ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
-            ("PROXY__TLS__CERTIFICATE_FILE", certificate),
-            ("PROXY__TLS__KEY_FILE", key),
-            ("PROXY__TLS__CLIENT_CA_FILE", callers),
-        ];
-        let ended = run(&["check"], &variables).await;
+    let checked = async |certificate: &str, key: &str, callers: &str| {
+        let ended = check(&tls_files(certificate, key, callers)).await;
         (ended.code, ended.stdout, ended.stderr)
     };
-    let (code, stdout, stderr) = check(&certificate, &key, "").await;
+    let (code, stdout, stderr) = checked(&certificate, &key, "").await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(stdout.contains(&format!("tls.certificate_file = \"{certificate}\"")), "{stdout}");
     assert!(stdout.contains("base_url = \"https://127.0.0.1:8080\" # default"), "{stdout}");
@@ -433,7 +432,7 @@ async fn check_says_all_that_is_wrong_with_the_files() {
         ),
         (&certificate, "", "", 78, &["proxy.tls.key_file: required with proxy.tls.certificate_file"]),
     ] {
-        let (found, stdout, stderr) = check(certificate, key, callers).await;
+        let (found, stdout, stderr) = checked(certificate, key, callers).await;
         assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
         for words in expected {
             assert!(stderr.contains(words), "{words}: {stderr}");
@@ -446,15 +445,8 @@ async fn links_to_a_host_without_a_certificate_are_warned_of() {
     let ca = Authority::new();
     let (certificate, key) = ca.files("proxy", &["sidecar.internal", "*.shop.internal", "127.0.0.1"]);
     let (other, other_key) = ca.files("other", &["localhost"]);
-    let check = async |(certificate, key): (&str, &str), links: &[(&str, &str)]| {
-        let variables = [
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
-            ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
-            ("PROXY__TLS__CERTIFICATE_FILE", certificate),
-            ("PROXY__TLS__KEY_FILE", key),
-        ];
-        let ended = run(&["check"], &[&variables[..], links].concat()).await;
+    let checked = async |(certificate, key): (&str, &str), links: &[(&str, &str)]| {
+        let ended = check(&[&tls_files(certificate, key, "")[..], links].concat()).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         ended.stdout
     };
@@ -472,15 +464,15 @@ async fn links_to_a_host_without_a_certificate_are_warned_of() {
         // Another server speaks TLS there.
         ("http://other.internal", None),
     ] {
-        let said = check(own, &[("LINKS__BASE_URL", url)]).await;
+        let said = checked(own, &[("LINKS__BASE_URL", url)]).await;
         assert_eq!(said.contains("# links.base_url: "), host.is_some(), "{url}: {said}");
         assert!(host.is_none_or(|host| said.contains(&warns(host))), "{url}: {said}");
     }
     // Without the key, links lead to the first address of proxy.listen.
-    assert!(!check(own, &[]).await.contains("# links.base_url: "));
+    assert!(!checked(own, &[]).await.contains("# links.base_url: "));
     let other = (other.as_str(), other_key.as_str());
-    assert!(check(other, &[]).await.contains(&warns("127.0.0.1")));
-    assert!(!check(other, &[("LINKS__REWRITE", "false")]).await.contains("# links.base_url: "));
+    assert!(checked(other, &[]).await.contains(&warns("127.0.0.1")));
+    assert!(!checked(other, &[("LINKS__REWRITE", "false")]).await.contains("# links.base_url: "));
 }
 
 #[tokio::test]
@@ -533,15 +525,14 @@ async fn the_sidecars_own_certificates_are_good_for_both_sides() {
 async fn a_start_with_files_that_do_not_fit_fails() {
     let ca = Authority::new();
     let (_, other) = ca.files("other", &["localhost"]);
-    let error = setup(&ca).set("PROXY__TLS__KEY_FILE", other).try_start().await.err().expect("no start");
+    let error = Setup::default().tls(&ca).set("PROXY__TLS__KEY_FILE", other).try_start().await.err().expect("no start");
     assert!(error.to_string().contains("does not belong to the first certificate"), "{error}");
 }
 
 /// The steps of the page, each command as printed. The ports are free ones.
 #[tokio::test]
 async fn the_page_about_tls_works_as_printed() {
-    let text = page("docs/tls.md");
-    let blocks = indented(&text);
+    let blocks = blocks(&page("docs/tls.md"));
     let (settings, commands): (Vec<&String>, Vec<&String>) =
         blocks.iter().partition(|block| block.starts_with("[proxy]"));
     assert_eq!((settings.len(), commands.len()), (2, 6), "{blocks:?}");
@@ -576,11 +567,7 @@ async fn the_page_about_tls_works_as_printed() {
     let check = commands.iter().find(|command| command.starts_with("sezzle-sidecar check")).expect("a check");
     assert!(succeeds(check).await.contains("tls.client_ca_file = \"callers/authority.pem\""));
     let mut sidecar = Process::shell("exec sezzle-sidecar run --config sidecar.toml", folder.path(), &variables);
-    let client = Client::new();
-    eventually("ready", async || {
-        TcpStream::connect(ops).await.is_ok() && client.get(ops, "/readyz").await.status == 200
-    })
-    .await;
+    Client::new().until_ready(ops).await;
     for command in commands.iter().filter(|command| command.starts_with("curl ")) {
         is_answered(&succeeds(command).await);
     }
@@ -598,11 +585,4 @@ async fn the_page_about_tls_works_as_printed() {
 /// Checks that this is an answer of Sezzle's.
 fn is_answered(answer: &str) {
     assert!(answer.starts_with(['{', '[']) && !answer.contains("sidecar."), "{answer}");
-}
-
-/// The indented blocks of a page, at any depth.
-fn indented(text: &str) -> Vec<String> {
-    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("    "));
-    let whole = |paragraph: &str| paragraph.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    paragraphs.map(whole).collect()
 }

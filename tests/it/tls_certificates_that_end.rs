@@ -1,4 +1,4 @@
-//! The certificate of a caller ends, or the caller renews it, while it has a session or an open connection.
+//! No session and no open connection outlasts the certificate of its caller, and a renewed certificate counts at once.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +13,7 @@ use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually};
 
 async fn start(ca: &Authority, callers: &Authority) -> Harness {
-    let (certificate, key) = ca.files("proxy", &["localhost"]);
-    let files = [("CERTIFICATE_FILE", certificate), ("KEY_FILE", key), ("CLIENT_CA_FILE", callers.file())];
-    let set = |setup: Setup, (name, file)| setup.set(&format!("PROXY__TLS__{name}"), file);
-    files.into_iter().fold(Setup::default(), set).start().await
+    Setup::default().tls(ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await
 }
 
 /// The end of a certificate `life` from now. Certificates have whole seconds.

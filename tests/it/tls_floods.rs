@@ -26,9 +26,7 @@ fn client_hello() -> Vec<u8> {
 #[tokio::test]
 async fn handshakes_that_do_not_go_on_keep_no_caller_out() {
     let ca = Authority::new();
-    let (certificate, key) = ca.files("proxy", &["localhost"]);
-    let tls = Setup::default().set("PROXY__TLS__CERTIFICATE_FILE", certificate).set("PROXY__TLS__KEY_FILE", key);
-    let harness = tls.start().await;
+    let harness = Setup::default().tls(&ca).start().await;
     let under_way = r#"tls_handshakes_under_way{listener="proxy"}"#;
     let cut = r#"connections_refused_total{listener="proxy",reason="handshake_timeout"}"#;
     let hello = client_hello();

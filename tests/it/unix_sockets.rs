@@ -1,4 +1,4 @@
-//! Unix sockets: who may connect, the fate of the socket files, and that callers there are served like all others.
+//! Callers on a Unix socket are served like all others, and the file of the socket is made and removed as documented.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sezzle_sidecar::simulator::Options;
 
-use crate::support::process::{Folder, Sidecar, run};
+use crate::support::process::{Folder, Sidecar, check};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, eventually};
 
@@ -163,16 +163,7 @@ async fn a_sidecar_on_nothing_but_a_unix_socket_logs_who_called() {
 
 #[tokio::test]
 async fn links_have_nowhere_to_lead_without_an_address() {
-    let ended = run(
-        &["check"],
-        &[
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "a"),
-            ("CREDENTIALS__PRIVATE_KEY", "b"),
-            ("PROXY__LISTEN", "unix:/run/sezzle/proxy.sock"),
-        ],
-    )
-    .await;
+    let ended = check(&[("PROXY__LISTEN", "unix:/run/sezzle/proxy.sock")]).await;
     assert_eq!(ended.code, Some(78));
     assert!(ended.stderr.contains("links.base_url: required, because callers cannot follow links to a Unix socket"));
 }

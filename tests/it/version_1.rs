@@ -7,7 +7,7 @@ use http::header::{ETAG, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use sezzle_sidecar::simulator::{Fault, Reset, Rule};
 
-use crate::support::audit::{file, of_calls};
+use crate::support::audit_file::{file, of_calls};
 use crate::support::client::Answer;
 use crate::support::process::Folder;
 use crate::support::{Harness, Session, Setup};

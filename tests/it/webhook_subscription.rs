@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sezzle_sidecar::simulator::{Reset, Rule};
 use sezzle_sidecar::telemetry::metrics::WEBHOOK_EVENTS;
 
-use crate::support::process::run;
+use crate::support::process::check;
 use crate::support::{Harness, Setup, eventually};
 
 const URL: &str = "https://hooks.shop.example/webhooks/sezzle";
@@ -150,13 +150,7 @@ async fn without_the_key_nobody_looks_and_without_a_url_it_is_a_mistake() {
     harness.clock.advance(Duration::from_secs(3600));
     assert_eq!(harness.received(), [""; 0]);
     harness.stop().await;
-    let variables = [
-        ("GATEWAY__ENVIRONMENT", "sandbox"),
-        ("CREDENTIALS__PUBLIC_KEY", "a"),
-        ("CREDENTIALS__PRIVATE_KEY", "b"),
-        ("WEBHOOKS__SUBSCRIPTION", "keep"),
-    ];
-    let ended = run(&["check"], &variables).await;
+    let ended = check(&[("WEBHOOKS__SUBSCRIPTION", "keep")]).await;
     assert_eq!(ended.code, Some(78));
     for key in ["webhooks.public_url is not set", "webhooks.listen is not set"] {
         assert!(ended.stderr.contains(key), "{}", ended.stderr);

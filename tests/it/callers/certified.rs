@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use rcgen::{CertificateParams, SanType};
 use sezzle_sidecar::simulator::{Options, Simulator};
-use tokio::net::TcpStream;
 
 use crate::support::client::{Answer, Client};
 use crate::support::eventually;
@@ -54,10 +53,7 @@ async fn a_reload_opens_no_address_of_a_network_to_everybody() {
     let variables = [("CREDENTIALS__PUBLIC_KEY", public_key.as_str()), ("CREDENTIALS__PRIVATE_KEY", &private_key)];
     let sidecar = Process::start(&["run", "--config", &file], &variables);
     let client = Client::new();
-    eventually("ready", async || {
-        TcpStream::connect(ops).await.is_ok() && client.get(ops, "/readyz").await.status == 200
-    })
-    .await;
+    client.until_ready(ops).await;
     let reload = async |configuration: &str, result: &str| {
         folder.write("sidecar.toml", configuration);
         let series = format!("config_reloads_total{{result=\"{result}\"}}");
@@ -107,10 +103,7 @@ async fn a_certificate_tells_the_caller_on_an_address_of_a_network() {
     assert!(alone.code == Some(78) && alone.stderr.contains("set proxy.tls and [[callers]]"), "{}", alone.stderr);
     let sidecar = Process::start(&["run", "--config", &file], &variables);
     let client = Client::new();
-    eventually("ready", async || {
-        TcpStream::connect(ops).await.is_ok() && client.get(ops, "/readyz").await.status == 200
-    })
-    .await;
+    client.until_ready(ops).await;
 
     let code = |answer: &Answer| if answer.status == 200 { "none".to_owned() } else { answer.error_code() };
     for (name, names, change, status, expected) in [

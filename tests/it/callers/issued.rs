@@ -1,4 +1,4 @@
-//! Callers with keys of their own, who exchange them for a token as with Sezzle.
+//! A caller with keys of its own exchanges them for a token as with Sezzle, and other keys bring none.
 
 use std::time::Duration;
 
@@ -8,18 +8,12 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use sezzle_sidecar::simulator::{Options, Rule};
 
-use super::{CALLERS, OFFICE_PRIVATE, OFFICE_PUBLIC, Scene, TILL, at, secrets};
+use super::{CALLERS, OFFICE_PRIVATE, OFFICE_PUBLIC, Scene, TILL, at, secrets, setup};
 use crate::support::client::Answer;
 use crate::support::process::{Folder, lines};
 use crate::support::{Harness, Setup};
 
 const EXCHANGE: &str = "/v2/authentication";
-
-/// A sidecar in this process, whose clock the test can move.
-async fn harness(folder: &Folder) -> Harness {
-    secrets(folder);
-    Setup::default().file(folder.write("callers.toml", &at(folder, CALLERS))).start().await
-}
 
 async fn exchange(harness: &Harness, headers: &[(&str, &str)], body: &str) -> Answer {
     harness.send(Method::POST, EXCHANGE, headers, body).await
@@ -36,7 +30,7 @@ async fn status_with(harness: &Harness, token: &str) -> u16 {
 #[tokio::test]
 async fn own_keys_bring_a_token_in_sezzles_shape() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let answer = exchange(&harness, &[], &keys(OFFICE_PUBLIC, OFFICE_PRIVATE)).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let json = answer.json();
@@ -60,7 +54,7 @@ async fn own_keys_bring_a_token_in_sezzles_shape() {
 #[tokio::test]
 async fn wrong_keys_bring_nothing() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let options = Options::default();
     let before = harness.gateway.journal().len();
     let long = "x".repeat(10_000);
@@ -102,7 +96,7 @@ async fn wrong_keys_bring_nothing() {
 #[tokio::test]
 async fn a_caller_that_is_known_already_gets_what_every_caller_got_before() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let known = [("authorization", format!("Bearer {TILL}"))];
     let known: Vec<(&str, &str)> = known.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let answer = exchange(&harness, &known, &keys("any", "any")).await;
@@ -111,7 +105,7 @@ async fn a_caller_that_is_known_already_gets_what_every_caller_got_before() {
     assert_eq!(answer.error_code(), "sidecar.foreign_keys");
     let answer = exchange(&harness, &known, "{").await;
     assert_eq!(answer.error_code(), "sidecar.bad_request");
-    // Whose keys are in the body, that caller gets a token, whoever sends it.
+    // The keys in the body decide which caller gets a token, not the caller that sends them.
     let answer = exchange(&harness, &known, &keys(OFFICE_PUBLIC, OFFICE_PRIVATE)).await;
     let token = answer.json()["token"].as_str().expect("a token").to_owned();
     let webhooks = harness.get_with("/v2/webhooks", &[("authorization", &format!("Bearer {token}"))]).await;
@@ -123,7 +117,7 @@ async fn a_caller_that_is_known_already_gets_what_every_caller_got_before() {
 #[tokio::test]
 async fn a_shop_is_asked_about_with_the_merchants_keys() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let body = json!({
         "public_key": OFFICE_PUBLIC, "private_key": OFFICE_PRIVATE, "cancel_url": "https://shop.example/cart",
     })
@@ -151,15 +145,14 @@ async fn a_shop_is_asked_about_with_the_merchants_keys() {
 #[tokio::test]
 async fn a_token_counts_at_every_sidecar_with_the_same_files() {
     let folder = Folder::new();
-    let (here, there) = (harness(&folder).await, harness(&folder).await);
+    let (here, there) = (setup(&folder).start().await, setup(&folder).start().await);
     let answer = exchange(&here, &[], &keys(OFFICE_PUBLIC, OFFICE_PRIVATE)).await;
     let token = answer.json()["token"].as_str().expect("a token").to_owned();
     assert_eq!(status_with(&there, &token).await, 200);
     let other = Folder::new();
-    secrets(&other);
+    let stranger = setup(&other);
     other.write("office", "another-private-0123456789");
-    let file = other.write("callers.toml", &at(&other, CALLERS));
-    let stranger = Setup::default().file(file).start().await;
+    let stranger = stranger.start().await;
     assert_eq!(status_with(&stranger, &token).await, 401, "with another private key");
     for index in [0, 3, 9, 20, token.len() - 1] {
         let mut forged = token.clone();

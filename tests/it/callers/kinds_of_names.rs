@@ -23,10 +23,8 @@ allow = ["customer.read"]
 #[tokio::test]
 async fn a_name_of_one_kind_does_not_pass_for_one_of_another() {
     let (ca, callers, folder) = (Authority::new(), Authority::new(), Folder::new());
-    let (certificate, key) = ca.files("proxy", &["localhost"]);
     let harness = Setup::default()
-        .set("PROXY__TLS__CERTIFICATE_FILE", certificate)
-        .set("PROXY__TLS__KEY_FILE", key)
+        .tls(&ca)
         .set("PROXY__TLS__CLIENT_CA_FILE", callers.file())
         .file(folder.write("callers.toml", CALLERS))
         .start()

@@ -1,4 +1,4 @@
-//! The page of the ops listener, which a network may reach, does not say how callers are told, nor what bounds them.
+//! The pages of the ops listener, which a network may reach, show neither the marks nor the bounds of callers.
 
 use super::{OFFICE_PRIVATE, TILL};
 use crate::support::Setup;
@@ -24,14 +24,12 @@ allow = ["read"]
 #[tokio::test]
 async fn no_page_of_the_ops_listener_says_how_callers_are_told() {
     let (ca, callers, folder) = (Authority::new(), Authority::new(), Folder::new());
-    let (certificate, key) = ca.files("proxy", &["localhost"]);
     folder.write("till-token-file", TILL);
     folder.write("office-key-file", OFFICE_PRIVATE);
     let listen = format!("127.0.0.1:0,unix:{}", folder.path().join("proxy.sock").display());
     let harness = Setup::default()
         .set("PROXY__LISTEN", listen)
-        .set("PROXY__TLS__CERTIFICATE_FILE", certificate)
-        .set("PROXY__TLS__KEY_FILE", key)
+        .tls(&ca)
         .set("PROXY__TLS__CLIENT_CA_FILE", callers.file())
         .set("CONTROL__LISTEN", "127.0.0.1:0")
         .file(folder.write("callers.toml", &super::at(&folder, CALLERS)))

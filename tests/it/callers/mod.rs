@@ -16,6 +16,7 @@ mod while_running;
 use http::Method;
 use sezzle_sidecar::simulator::{Options, Simulator};
 
+use crate::support::Setup;
 use crate::support::client::Answer;
 use crate::support::process::{Folder, Process, Sidecar};
 
@@ -96,6 +97,12 @@ impl Scene {
         let series = format!("caller_requests_refused_total{{caller=\"{caller}\",reason=\"{reason}\"}}");
         self.sidecar.metric(&series).await
     }
+}
+
+/// A sidecar with [`CALLERS`] in this process, whose clock a test can move. Writes their secrets.
+fn setup(folder: &Folder) -> Setup {
+    secrets(folder);
+    Setup::default().file(folder.write("callers.toml", &at(folder, CALLERS)))
 }
 
 /// Writes the secrets of [`CALLERS`].

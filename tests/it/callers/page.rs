@@ -1,36 +1,12 @@
-//! The steps of `docs/callers.md`, run as printed.
+//! Each step of `docs/callers.md` works as printed.
 
 use std::fs;
 use std::path::Path;
 
 use sezzle_sidecar::simulator::{Options, Simulator};
 
-use crate::support::pages::page;
+use crate::support::pages::{blocks, page};
 use crate::support::process::{Folder, Process, Sidecar};
-
-/// The indented blocks of the page, each without its indentation.
-fn blocks() -> Vec<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    let mut inside = false;
-    for line in page("docs/callers.md").lines() {
-        let indented = line.starts_with("    ");
-        match (indented, inside) {
-            (true, true) => {
-                let block = blocks.last_mut().expect("inside one");
-                block.push('\n');
-                block.push_str(line.trim());
-            }
-            (true, false) => blocks.push(line.trim().to_owned()),
-            // A file has empty lines between its tables.
-            (false, _) if line.is_empty() && inside && blocks.last().is_some_and(|block| block.starts_with('[')) => {
-                continue;
-            }
-            (false, _) => {}
-        }
-        inside = indented;
-    }
-    blocks
-}
 
 async fn shell(script: &str, folder: &Path) -> String {
     let ended = Process::shell(script, folder, &[]).end().await;
@@ -41,7 +17,7 @@ async fn shell(script: &str, folder: &Path) -> String {
 #[tokio::test]
 async fn every_step_of_the_page_works_as_printed() {
     let [make, list, check, run, token, refused, exchange, change, explain] =
-        <[String; 9]>::try_from(blocks()).unwrap_or_else(|blocks| panic!("{blocks:#?}"));
+        <[String; 9]>::try_from(blocks(&page("docs/callers.md"))).unwrap_or_else(|blocks| panic!("{blocks:#?}"));
     let folder = Folder::new();
     let options = Options::default();
     let gateway = Simulator::start(options.clone()).await.expect("gateway starts");

@@ -1,22 +1,21 @@
-//! Strangers that reach the listener, and exchange keys slowly: known callers go on.
+//! Strangers that exchange keys slowly keep no known caller from its calls.
 
 use std::time::Duration;
 
 use http::Method;
 use tokio::time::Instant;
 
-use super::{CALLERS, OFFICE_PRIVATE, OFFICE_PUBLIC, TILL, at, secrets};
+use super::{OFFICE_PRIVATE, OFFICE_PUBLIC, TILL, setup};
 use crate::support::client::Answer;
 use crate::support::process::Folder;
-use crate::support::{Harness, Setup, audit, eventually};
+use crate::support::{Harness, audit_file, eventually};
 
 const EXCHANGE: &str = "/v2/authentication";
 /// `limits.in_flight`.
 const PLACES: usize = 4;
 
-async fn harness(folder: &Folder) -> Harness {
-    let file = folder.write("callers.toml", &at(folder, CALLERS));
-    Setup::default().file(file).set("LIMITS__IN_FLIGHT", PLACES).start().await
+async fn start(folder: &Folder) -> Harness {
+    setup(folder).set("LIMITS__IN_FLIGHT", PLACES).start().await
 }
 
 /// The head of an exchange by a stranger.
@@ -26,7 +25,7 @@ fn head(method: &str, length: usize) -> String {
 
 async fn capture(harness: &Harness) -> Answer {
     let authorization = format!("Bearer {TILL}");
-    harness.send(Method::POST, "/v2/order/o/capture", &[("authorization", &authorization)], audit::CAPTURE).await
+    harness.send(Method::POST, "/v2/order/o/capture", &[("authorization", &authorization)], audit_file::CAPTURE).await
 }
 
 async fn exchange(harness: &Harness, private: &str) -> Answer {
@@ -37,8 +36,7 @@ async fn exchange(harness: &Harness, private: &str) -> Answer {
 #[tokio::test]
 async fn slow_exchanges_keep_no_caller_from_its_calls() {
     let folder = Folder::new();
-    secrets(&folder);
-    let harness = harness(&folder).await;
+    let harness = start(&folder).await;
     let began = Instant::now();
     let mut strangers = Vec::new();
     for _ in 0..2 * PLACES {
@@ -68,8 +66,7 @@ async fn slow_exchanges_keep_no_caller_from_its_calls() {
 #[tokio::test]
 async fn no_body_of_another_method_is_waited_for() {
     let folder = Folder::new();
-    secrets(&folder);
-    let harness = harness(&folder).await;
+    let harness = start(&folder).await;
     for method in ["GET", "OPTIONS", "PUT", "DELETE"] {
         let mut strangers = Vec::new();
         for _ in 0..2 * PLACES {
@@ -90,11 +87,11 @@ async fn no_body_of_another_method_is_waited_for() {
 #[tokio::test]
 async fn an_exchange_is_as_large_as_the_longest_keys_need() {
     let folder = Folder::new();
-    secrets(&folder);
+    let setup = setup(&folder);
     // The longest content of a secret's file, each byte of which JSON escapes.
     let private = "\"".repeat(4096);
     folder.write("office", &private);
-    let harness = harness(&folder).await;
+    let harness = setup.start().await;
     assert_eq!(exchange(&harness, &private).await.status, 201);
     for head in
         [head("POST", 20_000), head("POST", 20_000).replace("content-length: 20000", "transfer-encoding: chunked")]

@@ -1,4 +1,4 @@
-//! How a caller is told, and how nobody is.
+//! A token or a user id tells who calls, and a request that tells no caller is refused.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use http::Method;
 use sezzle_sidecar::simulator::Options;
 
 use super::{CALLERS, READER, Scene, TILL};
-use crate::support::audit;
+use crate::support::audit_file;
 use crate::support::client::Client;
 use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::END_STREAM;
@@ -203,12 +203,12 @@ async fn the_audit_names_the_caller_of_each_call_and_has_none_that_was_refused()
     let scene = Scene::with(&format!("{CALLERS}\n[audit]\nfile = \"@/audit.log\"\n"), &[]).await;
     let order = Session::order(&scene.sidecar.gateway).authorized(&scene.sidecar.gateway);
     let capture = format!("{}/capture", order.order_path);
-    assert_eq!(scene.send(Method::POST, &capture, TILL, audit::CAPTURE).await.status, 200);
-    assert_eq!(scene.send(Method::POST, &capture, READER, audit::CAPTURE).await.status, 403);
-    let file = audit::file(&scene.folder);
-    let lines = audit::of_calls(&file);
+    assert_eq!(scene.send(Method::POST, &capture, TILL, audit_file::CAPTURE).await.status, 200);
+    assert_eq!(scene.send(Method::POST, &capture, READER, audit_file::CAPTURE).await.status, 403);
+    let file = audit_file::file(&scene.folder);
+    let lines = audit_file::of_calls(&file);
     assert_eq!((lines.len(), lines[0]["caller"].as_str()), (2, Some("till")), "{lines:?}");
     let text = fs::read_to_string(&file).expect("the file");
     assert!(!text.contains(TILL) && !text.contains("Bearer"), "{text}");
-    audit::verified(&[&file]).await;
+    audit_file::verified(&[&file]).await;
 }

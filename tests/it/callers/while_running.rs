@@ -6,17 +6,11 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use sezzle_sidecar::simulator::{Gate, Rule};
 
-use super::{CALLERS, OFFICE_PRIVATE, OFFICE_PUBLIC, READER, Scene, TILL, at, secrets};
+use super::{CALLERS, OFFICE_PRIVATE, OFFICE_PUBLIC, READER, Scene, TILL, at, setup};
 use crate::support::process::Folder;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, arrived, eventually};
 
 const NEW: &str = "new-token-0123456789abcdef";
-
-/// A sidecar in this process, whose clock the test can move.
-async fn harness(folder: &Folder) -> Harness {
-    secrets(folder);
-    Setup::default().file(folder.write("callers.toml", &at(folder, CALLERS))).start().await
-}
 
 async fn status(harness: &Harness, path: &str, token: &str) -> u16 {
     harness.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await.status
@@ -42,7 +36,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn a_token_changes_without_a_refused_call() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     assert_eq!(
         (status(&harness, "/v2/customer", READER).await, status(&harness, "/v2/customer", NEW).await),
         (200, 401)
@@ -65,7 +59,7 @@ async fn a_token_changes_without_a_refused_call() {
 #[tokio::test]
 async fn keys_change_without_a_refused_call() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let before = token(&harness, OFFICE_PRIVATE).await.expect("a token");
     folder.write("office", "new-private-0123456789abcdef");
     is_used(&harness, 1.0).await;
@@ -87,7 +81,7 @@ async fn keys_change_without_a_refused_call() {
 #[tokio::test]
 async fn an_unusable_secret_leaves_the_old_one_in_use() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     let unusable = "caller_secret_reloads_total{result=\"unusable\"}";
     for (number, content) in ["", "two words", TILL].into_iter().enumerate() {
         folder.write("reader", content);
@@ -131,7 +125,7 @@ async fn an_unusable_secret_leaves_the_old_one_in_use() {
 #[tokio::test]
 async fn an_old_token_becomes_no_other_callers_while_it_counts() {
     let folder = Folder::new();
-    let harness = harness(&folder).await;
+    let harness = setup(&folder).start().await;
     folder.write("reader", NEW);
     is_used(&harness, 1.0).await;
     folder.write("till", READER);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::header;
+use super::{eventually, header};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -90,6 +90,14 @@ impl Client {
             Ended::Whole(answer) => answer,
             other => panic!("no whole answer: {other:?}"),
         }
+    }
+
+    /// Waits until the sidecar with this ops listener is ready. Before the start has ended, nothing listens there.
+    pub async fn until_ready(&self, ops: SocketAddr) {
+        eventually("ready", async || {
+            TcpStream::connect(ops).await.is_ok() && self.get(ops, "/readyz").await.status == 200
+        })
+        .await;
     }
 
     /// The value of a series on /metrics, named as in [`super::Harness::metric`].

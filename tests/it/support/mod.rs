@@ -1,6 +1,6 @@
 //! A simulated gateway and a sidecar in front of it, in this process, on free ports, with a clock that a test can move.
 
-pub mod audit;
+pub mod audit_file;
 pub mod both_sides;
 pub mod browser;
 pub mod client;
@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod frame_caller;
 pub mod frame_gateway;
 pub mod frames;
+pub mod name_server;
 pub mod open_connections;
 pub mod origin;
 pub mod pages;
@@ -47,6 +48,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::client::{Answer, Client};
 pub use self::session::Session;
+use self::tls::Authority;
 use self::wire::Wire;
 
 /// A sidecar and its gateway, for a test to call.
@@ -80,6 +82,12 @@ impl Setup {
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
         self
+    }
+
+    /// Lets callers speak TLS, with a certificate by this authority for the loopback.
+    pub fn tls(self, authority: &Authority) -> Self {
+        let (certificate, key) = authority.files("proxy", &["localhost", "127.0.0.1"]);
+        self.set("PROXY__TLS__CERTIFICATE_FILE", certificate).set("PROXY__TLS__KEY_FILE", key)
     }
 
     /// How the gateway behaves.

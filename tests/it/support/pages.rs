@@ -29,6 +29,29 @@ pub fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// The indented blocks of a page, each without its indentation. An empty line between indented ones is dropped.
+pub fn blocks(text: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let (mut inside, mut blank) = (false, true);
+    for line in text.lines() {
+        if line.trim().is_empty() {
+            blank = true;
+            continue;
+        }
+        let indented = line.starts_with("    ");
+        if indented && inside {
+            let block = blocks.last_mut().expect("inside one");
+            block.push('\n');
+            block.push_str(line.trim());
+        } else if indented && blank {
+            blocks.push(line.trim().to_owned());
+        }
+        inside = indented && (inside || blank);
+        blank = false;
+    }
+    blocks
+}
+
 /// Every call that `docs/calls.md` lists, as method and template.
 pub fn calls() -> BTreeSet<String> {
     let text = page("docs/calls.md");

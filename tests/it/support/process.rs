@@ -233,6 +233,18 @@ pub fn lines(log: &str) -> Vec<Value> {
     parsed.inspect(|line: &Value| assert!(line.is_object(), "{line}")).collect()
 }
 
+/// The settings without defaults, with a key pair that no gateway knows.
+pub const CONFIGURED: [(&str, &str); 3] = [
+    ("GATEWAY__ENVIRONMENT", "sandbox"),
+    ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
+    ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
+];
+
+/// Runs `check` with [`CONFIGURED`] and these variables, which win.
+pub async fn check(variables: &[(&str, &str)]) -> Ended {
+    run(&["check"], &[&CONFIGURED[..], variables].concat()).await
+}
+
 /// Runs the binary to its end.
 pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     Process::start(arguments, variables).end().await

@@ -128,6 +128,15 @@ impl Authority {
     }
 }
 
+/// The settings by which callers speak TLS, with these files. An empty name unsets one.
+pub fn tls_files<'f>(certificate: &'f str, key: &'f str, callers: &'f str) -> [(&'static str, &'f str); 3] {
+    [
+        ("PROXY__TLS__CERTIFICATE_FILE", certificate),
+        ("PROXY__TLS__KEY_FILE", key),
+        ("PROXY__TLS__CLIENT_CA_FILE", callers),
+    ]
+}
+
 /// The configuration of a server with a certificate that it signed itself.
 pub fn self_signed(names: &[&str]) -> Arc<ServerConfig> {
     let key = a_key();

@@ -1,0 +1,101 @@
+//! A name server that knows one name, and counts the questions for its addresses of IPv4.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
+/// A running name server. Dropping the handle ends it.
+pub struct NameServer {
+    pub address: SocketAddr,
+    asked: Arc<AtomicU32>,
+    /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
+    denies: Arc<AtomicBool>,
+    /// The address of IPv4 to which the server leads.
+    leads_to: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+const NAME: &[u8] = b"\x07gateway\x06sezzle\x03com\x00";
+
+impl NameServer {
+    /// Starts a server whose answers may be kept for `ttl` seconds.
+    pub async fn start(ttl: u32) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
+        let denies = Arc::new(AtomicBool::new(false));
+        let leads_to = Arc::new(AtomicU32::new(Ipv4Addr::LOCALHOST.to_bits()));
+        let (counted, denied, leads) = (Arc::clone(&asked), Arc::clone(&denies), Arc::clone(&leads_to));
+        let task = tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                let question = &question[..length];
+                let answer = if denied.load(Ordering::Relaxed) {
+                    denial(question)
+                } else {
+                    answer(question, ttl, leads.load(Ordering::Relaxed), &counted)
+                };
+                socket.send_to(&answer, from).await.expect("sent");
+            }
+        });
+        Self { address, asked, denies, leads_to, task }
+    }
+
+    /// Answers from now on that the name does not exist, or no longer does so.
+    pub fn deny(&self, denies: bool) {
+        self.denies.store(denies, Ordering::Relaxed);
+    }
+
+    /// Leads the name to this address from now on.
+    pub fn lead_to(&self, address: Ipv4Addr) {
+        self.leads_to.store(address.to_bits(), Ordering::Relaxed);
+    }
+
+    /// How many answers with an address were given.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The answer of RFC 1035, 4.1, to one question. The known name has one address and no record of another type, and other
+/// names do not exist.
+fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8> {
+    let rest = &question[12..];
+    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
+    let known = rest[..name].eq_ignore_ascii_case(NAME);
+    let is_a = rest[name..name + 2] == [0, 1];
+    let has_address = known && is_a;
+    let code = if known { 0 } else { 3 };
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+    answer.extend(&rest[..name + 4]);
+    if has_address {
+        asked.fetch_add(1, Ordering::Relaxed);
+        answer.extend([0xc0, 12, 0, 1, 0, 1]);
+        answer.extend(ttl.to_be_bytes());
+        answer.extend([0, 4]);
+        answer.extend(leads_to.to_be_bytes());
+    }
+    answer
+}
+
+/// The answer of RFC 2308, 2.1, that the name does not exist.
+fn denial(question: &[u8]) -> Vec<u8> {
+    const DAY: [u8; 4] = 86_400_u32.to_be_bytes();
+    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
+    answer.extend(&question[12..end]);
+    // The SOA record of the root: its time to live, two names, a serial number, three intervals, and the time to keep this.
+    answer.extend([0, 0, 6, 0, 1].into_iter().chain(DAY).chain([0, 22, 0, 0]));
+    answer.extend([1_u32, 1, 1, 1].into_iter().flat_map(u32::to_be_bytes).chain(DAY));
+    answer
+}
