@@ -11,7 +11,7 @@ use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Simulator};
 
 use crate::support::audit_file::{CAPTURE, file, of_calls, verified, verify};
-use crate::support::process::{BINARY, Folder, Process, Sidecar, run};
+use crate::support::process::{BINARY, CONFIGURED, Folder, Process, Sidecar, run};
 use crate::support::{Session, eventually};
 
 /// A sidecar that is started by a line of shell, in which `sidecar` stands for the command.
@@ -127,6 +127,12 @@ async fn a_removed_file_is_made_anew_and_a_removed_folder_is_missed() {
     assert_eq!(sidecar.stop().await.code, Some(0));
 }
 
+/// The variables of a sidecar with this audit file and without a gateway.
+fn alone(file: &str) -> Vec<(&str, &str)> {
+    let own = [("PROXY__LISTEN", "127.0.0.1:0"), ("OPS__LISTEN", "127.0.0.1:0"), ("AUDIT__FILE", file)];
+    [&CONFIGURED[..], &own].concat()
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_the_audit_file_keeps_the_sidecar_from_its_start() {
     let folder = Folder::new();
@@ -135,15 +141,7 @@ async fn a_file_that_cannot_be_the_audit_file_keeps_the_sidecar_from_its_start()
     let variables = [("AUDIT__FILE", path.as_str())];
     let first = Sidecar::start(Options::default(), &variables).await;
     let start = async |path: &str| {
-        let variables = [
-            ("GATEWAY__ENVIRONMENT", "sandbox"),
-            ("CREDENTIALS__PUBLIC_KEY", "a"),
-            ("CREDENTIALS__PRIVATE_KEY", "b"),
-            ("PROXY__LISTEN", "127.0.0.1:0"),
-            ("OPS__LISTEN", "127.0.0.1:0"),
-            ("AUDIT__FILE", path),
-        ];
-        let ended = Process::start(&["run"], &variables).end().await;
+        let ended = run(&["run"], &alone(path)).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         ended.stderr
     };
@@ -213,14 +211,7 @@ async fn a_link_that_leads_nowhere_is_said_to_be_one() {
     let folder = Folder::new();
     let path = file(&folder);
     std::os::unix::fs::symlink(folder.path().join("absent/audit.log"), &path).expect("a link");
-    let variables = [
-        ("GATEWAY__ENVIRONMENT", "sandbox"),
-        ("CREDENTIALS__PUBLIC_KEY", "a"),
-        ("CREDENTIALS__PRIVATE_KEY", "b"),
-        ("PROXY__LISTEN", "127.0.0.1:0"),
-        ("AUDIT__FILE", path.to_str().expect("UTF-8")),
-    ];
-    let ended = run(&["run"], &variables).await;
+    let ended = run(&["run"], &alone(path.to_str().expect("UTF-8"))).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("audit.log: is a symbolic link to a file that is not there"), "{}", ended.stderr);
 }
@@ -263,15 +254,7 @@ async fn a_start_whose_disk_hangs_ends_with_a_signal() {
     let line = may_hang(&folder).replace("sidecar", &format!("exec {BINARY} run"));
     folder.write("hangs", "");
     let path = file(&folder);
-    let variables = [
-        ("GATEWAY__ENVIRONMENT", "sandbox"),
-        ("CREDENTIALS__PUBLIC_KEY", "a"),
-        ("CREDENTIALS__PRIVATE_KEY", "b"),
-        ("PROXY__LISTEN", "127.0.0.1:0"),
-        ("OPS__LISTEN", "127.0.0.1:0"),
-        ("AUDIT__FILE", path.to_str().expect("UTF-8")),
-    ];
-    let process = Process::shell(&line, folder.path(), &variables);
+    let process = Process::shell(&line, folder.path(), &alone(path.to_str().expect("UTF-8")));
     eventually("the file is open", async || path.exists()).await;
     process.signal("TERM");
     let began = Instant::now();

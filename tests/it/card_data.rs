@@ -181,11 +181,7 @@ async fn a_slow_answer_is_streamed() {
     harness.gateway.script(card().fault(Fault::SlowBody(Duration::from_secs(3600))));
     let mut wire = harness.wire().await;
     wire.send(format!("GET {PATH} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
-    let mut read = String::new();
-    while !read.contains("\"pan\":\"4111") {
-        let more = wire.read_some().await.unwrap_or_else(|| panic!("closed after {read}"));
-        read.push_str(&String::from_utf8(more).expect("text"));
-    }
+    let read = wire.read_until("\"pan\":\"4111").await;
     assert!(read.contains("cache-control: no-store\r\n"), "{read}");
     drop(wire);
     let (app, gateway) = harness.into_parts();

@@ -144,7 +144,7 @@ impl Call {
 async fn ready(ops: SocketAddr) {
     eventually("listening", async || tokio::net::TcpStream::connect(ops).await.is_ok()).await;
     let client = Client::new();
-    eventually("ready", async || client.get(ops, "/readyz").await.status == 200).await;
+    client.until_ready(ops).await;
 }
 
 fn capture(way: Way) -> Call {

@@ -181,7 +181,7 @@ async fn a_caller_that_stops_reading_stops_the_gateway() {
     let setup = Setup::default().gateway(|gateway| gateway.report_bytes = REPORT).set("GATEWAY__URL", url);
     let harness = setup.start_unready().await;
     tokio::spawn(relay(listener, harness.gateway.addr(), Arc::clone(&passed)));
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
 
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("a size");

@@ -251,11 +251,7 @@ async fn a_report_reaches_the_caller_while_sezzle_is_still_sending_it() {
         harness.gateway.script(Rule::path(&path).fault(Fault::SlowBody(Duration::from_secs(3600))));
         let mut wire = harness.wire().await;
         wire.send(format!("GET {path}?start-date=2026-01-01 HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
-        let mut read = String::new();
-        while !read.contains(first) {
-            let more = wire.read_some().await.unwrap_or_else(|| panic!("closed after {read}"));
-            read.push_str(&String::from_utf8(more).expect("text"));
-        }
+        let read = wire.read_until(first).await;
         assert!(read.contains(&format!("content-type: {kind}\r\n")), "{read}");
         callers.push(wire);
     }

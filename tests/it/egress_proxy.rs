@@ -26,7 +26,7 @@ fn setup(ca: &Authority, proxy: &str) -> Setup {
 }
 
 async fn ready(harness: &Harness) {
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
 }
 
 /// The sidecar works through the proxy, which learns only its own credentials and the gateway's name.

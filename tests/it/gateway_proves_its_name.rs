@@ -185,7 +185,7 @@ async fn an_impostor_that_appears_later_gets_no_token() {
         .set("GATEWAY__CA_FILE", ca.file())
         .start_with(|gateway| peer.lead_to(gateway.addr()))
         .await;
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
     let options = Options { tls: Some(other.server(&["localhost"])), ..Options::default() };
     let impostor = Simulator::start(options).await.expect("starts");
     let close = HeaderValue::from_static("close");

@@ -125,7 +125,7 @@ async fn answers_that_hold_no_token_are_tried_again() {
         Rule::path(EXCHANGE).status(StatusCode::INTERNAL_SERVER_ERROR),
     ] {
         let harness = Setup::default().start_with(|gateway| gateway.script(rule.times(2))).await;
-        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        harness.ready().await;
         assert_eq!(harness.metric(r#"token_refreshes_total{result="failed",trigger="start"}"#).await, 1.0);
         assert_eq!(exchanges(&harness), 3);
         harness.stop().await;
@@ -455,7 +455,7 @@ async fn a_firewalls_page_is_not_sezzles_word_on_the_keys() {
     assert_eq!(ready, format!("not ready: the token exchange failed and is tried again: {cause}\n"));
     harness.gateway.clear_rules();
     harness.clock.advance(Duration::from_secs(5));
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
     harness.stop().await;
 }
 
@@ -476,7 +476,7 @@ async fn the_exchange_waits_as_long_as_sezzle_asks() {
         assert_eq!(exchanges(&harness), 1, "{status}: nobody asks within 40 s");
         harness.gateway.clear_rules();
         harness.clock.advance(Duration::from_secs(10));
-        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        harness.ready().await;
         assert_eq!(exchanges(&harness), 2, "{status}");
         harness.stop().await;
     }

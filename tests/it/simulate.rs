@@ -97,7 +97,7 @@ impl Sidecar {
         let mut process = Process::shell(&line, folder.path(), &variables);
         process.says("token obtained").await;
         let client = Client::new();
-        eventually("ready", async || client.get(ops, "/readyz").await.status == 200).await;
+        client.until_ready(ops).await;
         Self { process, proxy, client }
     }
 

@@ -4,18 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{CALLERS, at, secrets};
-use crate::support::process::{Ended, Folder, run};
-
-const KEYS: [(&str, &str); 4] = [
-    ("GATEWAY__ENVIRONMENT", "sandbox"),
-    ("CREDENTIALS__PUBLIC_KEY", "a"),
-    ("CREDENTIALS__PRIVATE_KEY", "b"),
-    ("PROXY__LISTEN", "127.0.0.1:0"),
-];
+use crate::support::process::{CONFIGURED, Ended, Folder, run};
 
 async fn started(folder: &Folder, command: &str, configuration: &str) -> Ended {
     let file = folder.write("sidecar.toml", &at(folder, configuration));
-    run(&[command, "--config", &file], &KEYS).await
+    run(&[command, "--config", &file], &[&CONFIGURED[..], &[("PROXY__LISTEN", "127.0.0.1:0")]].concat()).await
 }
 
 #[tokio::test]
@@ -94,7 +87,7 @@ async fn the_number_of_all_unknown_users_is_no_caller() {
     let nobody = format!("{socket}[[callers]]\nname = \"nobody\"\nuid = {overflow}\nallow = [\"all\"]\n");
     for command in ["check", "run"] {
         let file = folder.write("sidecar.toml", &nobody);
-        let ended = run(&[command, "--config", &file], &KEYS[..3]).await;
+        let ended = run(&[command, "--config", &file], &CONFIGURED).await;
         assert_eq!(ended.code, Some(78), "{ended:?}");
         let expected = format!("callers.uid: caller \"nobody\": {overflow} is the number of every user that");
         assert!(ended.stderr.contains(&expected), "{}", ended.stderr);

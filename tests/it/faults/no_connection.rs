@@ -108,7 +108,7 @@ async fn behind(door: &Door, ca: &Authority, call: Call, setup: Setup) -> Scene 
         .set("GATEWAY__CA_FILE", ca.file())
         .start_with(|gateway| door.leads(&[], Way::To(gateway.addr())))
         .await;
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
     let scene = Scene::prepare(call, harness).await;
     disconnect(&scene.harness).await;
     scene

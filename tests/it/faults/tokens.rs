@@ -56,7 +56,7 @@ async fn a_token_is_taken_from_a_200_as_from_a_201() {
     let setup = Setup::default();
     let harness =
         setup.start_with(|gateway| gateway.script(Rule::path(AUTHENTICATION).status(StatusCode::OK).body(token))).await;
-    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.ready().await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::OK).body("{}"));
     assert_eq!(harness.get("/v2/customer").await.status, 200);
     let call = harness.gateway.journal().pop().expect("a call");

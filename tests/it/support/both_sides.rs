@@ -85,7 +85,7 @@ impl BothSides {
         let setup =
             Setup::default().set("GATEWAY__URL", format!("http://{gateway}")).set("PROXY__CARD_DATA", "forward");
         let harness = setup.start_with(|gateway| simulator.set(gateway.addr()).expect("set once")).await;
-        super::eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        harness.ready().await;
         Self { harness, gateway, heard }
     }
 

@@ -111,7 +111,7 @@ impl Setup {
     /// Starts both, and waits until the sidecar is ready.
     pub async fn start(self) -> Harness {
         let harness = self.start_unready().await;
-        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        harness.ready().await;
         harness
     }
 
@@ -177,6 +177,11 @@ impl Harness {
     /// Both with the defaults, ready.
     pub async fn start() -> Self {
         Setup::default().start().await
+    }
+
+    /// Waits until the sidecar is ready.
+    pub async fn ready(&self) {
+        self.client.until_ready(self.ops).await;
     }
 
     /// GET through the sidecar.

@@ -323,7 +323,7 @@ impl Sidecar {
 
     /// Waits until the sidecar is ready.
     pub async fn ready(&self) {
-        eventually("ready", async || self.client.get(self.ops, "/readyz").await.status == 200).await;
+        self.client.until_ready(self.ops).await;
     }
 
     /// GET through the sidecar.

@@ -81,6 +81,16 @@ impl Wire {
         self.fill().await.then(|| std::mem::take(&mut self.read))
     }
 
+    /// Reads until this text has come, and returns all that was read. Fails if the connection ends first.
+    pub async fn read_until(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        while !read.contains(text) {
+            let more = self.read_some().await.unwrap_or_else(|| panic!("closed after {read}"));
+            read.push_str(&String::from_utf8(more).expect("text"));
+        }
+        read
+    }
+
     async fn read_answer(&mut self, has_body: bool) -> Answer {
         let head = self.take_to(b"\r\n\r\n").await;
         let head = String::from_utf8(head).expect("a head of text");
