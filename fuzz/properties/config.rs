@@ -22,7 +22,7 @@ pub fn holds(data: &[u8]) {
     let path = env::temp_dir().join(format!("sezzle-sidecar-fuzz-{}-{:?}.toml", process::id(), thread::current().id()));
     fs::write(&path, file).expect("writable");
     let loaded = config::load(std::slice::from_ref(&path), environment(variables));
-    // Also when this is the last of a long series.
+    // Each input removes its file, so that none is left behind the last one.
     fs::remove_file(&path).expect("was there");
     match loaded {
         Ok(loaded) => taken(&loaded),

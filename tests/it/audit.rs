@@ -207,7 +207,7 @@ async fn after_a_rotation_the_chain_goes_on_in_the_new_file() {
     assert_eq!(sidecar.stop().await.code, Some(0));
 
     assert!(verified(&[&first, &path]).await.contains("the chain is whole: lines 1 to 10"));
-    // The new file alone says that others come before it, and in the wrong order the files are no chain.
+    // The new file alone says that other files come before it, and in the wrong order the files are no chain.
     assert!(verified(&[&path]).await.contains("audit.log:1: the chain begins before this file: line 5 has the hash"));
     let wrong = verify(&[&path, &first]).await;
     assert_eq!(wrong.code, Some(1));

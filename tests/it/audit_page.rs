@@ -79,7 +79,7 @@ async fn every_step_works_as_printed() {
     assert_eq!(verified, compressed, "one chain in compressed files");
     assert_eq!(by_others, "the chain is whole\n");
 
-    // Others find a change as well.
+    // Other programs find a change as well.
     let text = fs::read_to_string(file(&folder)).expect("the file");
     fs::write(file(&folder), text.replacen("\"amount\":40", "\"amount\":4", 1)).expect("written");
     let ended = Process::shell(commands.last().expect("a command"), folder.path(), &[]).end().await;
@@ -96,7 +96,7 @@ fn every_text_that_the_page_quotes_is_in_the_source() {
     let mut found = 0;
     for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
         for quoted in crate::support::pages::quoted(row.split(" | ").next().expect("a cell")) {
-            // A number and what was left out stand for whatever the sidecar fills in.
+            // A number and a gap stand for values that the sidecar fills in.
             for part in
                 quoted.split(|c: char| c.is_ascii_digit() || c == '…').map(str::trim).filter(|part| part.len() > 8)
             {

@@ -44,7 +44,7 @@ async fn simulated(harness: &Harness, number: usize) -> Answer {
         options.tokenize_place =
             if number.is_multiple_of(4) { TokenizePlace::InOrder } else { TokenizePlace::TopLevel };
         options.expiration_digits = [3, 0, 9][number % 3];
-        // So that no day stands in all samples.
+        // Each sample has a day of its own, or the same day would stand in all of them.
         options.tokenize_life = Duration::from_secs(fastrand::u64(0..300 * 24 * 60 * 60));
         options.links = if number.is_multiple_of(2) { Links::Full } else { Links::WithoutCheckout };
     });

@@ -29,8 +29,8 @@ struct Clocks {
 
 const RIGHT: Clocks = Clocks { sharing: 0, taking: 0, server: 0, moved: 0 };
 
-/// Looks sessions up through two pods until long after their end, and returns how many answers the second pod took from
-/// what the first had fetched.
+/// Looks sessions up through two pods until long after their end, and returns how many sessions that the first had
+/// fetched the second took.
 async fn outlives_nothing(clocks: Clocks) -> usize {
     let (redis, folder) = (Redis::with_clock(clocks.server).await, Folder::new());
     let key_file = key_file(&folder);

@@ -12,7 +12,7 @@ use crate::support::redis_proxy::{RedisProxy, Way};
 
 const PING: &str = "PING";
 const SOON: Duration = Duration::from_secs(20);
-/// Long enough for what would arrive if nothing were wrong.
+/// Long enough for bytes to arrive if no fault held them back.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn pong() -> Option<Reply> {

@@ -15,7 +15,7 @@ use crate::support::redis_proxy::{RedisProxy, Way};
 use crate::support::{Harness, Session, eventually};
 
 const LOOKUPS: u32 = 200;
-/// From one lookup to the next, through each sidecar.
+/// The time from one lookup to the next, through each sidecar.
 const PACE: Duration = Duration::from_millis(10);
 const SESSIONS: usize = 60;
 /// The longest time that a fleet may add to a lookup or to a write.
@@ -106,7 +106,7 @@ async fn a_body_that_is_gone_cut_damaged_or_of_another_is_a_miss() {
     for pod in [first, second] {
         shop.link_is(pod, "synced").await;
     }
-    // Without damage it is taken, so that the rest of this test says something.
+    // Without damage the body is taken, or the rest of this test would prove nothing.
     eventually("taken", async || taken(&shop, &redis, [first, second], "PING").await).await;
     for damage in ["DEL KEY", "SET KEY x", "SETRANGE KEY 0 x", "SETRANGE KEY 40 xxxx", "APPEND KEY x", "LPUSH KEY x"] {
         for _ in 0..3 {
@@ -119,7 +119,7 @@ async fn a_body_that_is_gone_cut_damaged_or_of_another_is_a_miss() {
     shop.gateway.stop().await;
 }
 
-/// Lets the first pod share a session, does something to what it shared, and says whether the second takes that.
+/// Lets the first pod share a session, changes the shared body, and returns whether the second pod takes it.
 async fn taken(shop: &Shop, redis: &Redis, [first, second]: [Pod; 2], damage: &str) -> bool {
     let session = Session::tokenize(&shop.gateway);
     let before = redis.keys("szs1:*:b:*").await;

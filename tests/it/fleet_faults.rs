@@ -181,7 +181,7 @@ async fn a_server_that_is_not_there_yet_is_joined_later() {
     }
     let session = pair.stored().await;
     assert!(pair.unconfirmed(pair.b()).await > 0.0, "served as without a fleet, and counted");
-    // Nobody could tell the other pod, which shows what was before no longer than configured.
+    // The other pod could not be told. It shows the state before the write no longer than configured.
     pair.shop.change(pair.a(), Change::Write, &session).await;
     let told = Instant::now();
     shown_in_time(&pair, &session, told).await;
@@ -687,7 +687,7 @@ async fn a_write_of_a_dead_pod_stays_open() {
     // As long as the write may be open: its own time, the time for its body, and the time for its end to arrive.
     reader.clock.advance(Duration::from_secs(5 + 30 + 15 + 1));
     assert!(!is_hit(&shop.lookup(other, &session).await), "its outcome is unknown");
-    // As long as its outcome matters.
+    // As long as the outcome of the write matters.
     reader.clock.advance(Duration::from_secs(20 + 1));
     eventually("stored again", async || is_hit(&shop.lookup(other, &session).await)).await;
     reader.stop_alone().await;

@@ -89,11 +89,11 @@ struct World {
     tried: Tried,
 }
 
-/// How often that happened which the history is about.
+/// Counts of the events that a history is to bring about.
 #[derive(Debug, Default)]
 struct Tried {
     hits: AtomicUsize,
-    /// Lookups that were answered by what another pod had fetched.
+    /// Lookups that were answered by a session that another pod had fetched.
     shared: AtomicUsize,
     /// Changes that all pods are said to know.
     held: AtomicUsize,
@@ -202,7 +202,7 @@ impl World {
             };
             let (pod, before) = (self.pod(through), self.holds(through).await);
             if !self.shop.try_change(pod, change, &order.session).await {
-                // Nobody knows whether it took effect, so the next revision is unknown.
+                // The change may have taken effect, so the next revision is unknown.
                 *lock(place) = Order::new(&self.shop);
                 continue;
             }

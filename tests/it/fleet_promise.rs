@@ -126,7 +126,8 @@ async fn no_pod_shows_the_state_before_a_change_with_valkey_over_a_unix_socket()
     nobody_shows_what_was_before(&format!("unix:{}", valkey.socket().display())).await;
 }
 
-/// With the defaults, a write that takes longer than the lease is held for a round trip only, and nobody shows what was before it.
+/// With the defaults, a write that takes longer than the lease is held for a round trip only, and then no pod shows the
+/// state before it.
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
 async fn a_write_that_takes_longer_than_the_lease_is_hardly_held() {

@@ -1,4 +1,5 @@
-//! Sessions that sidecars share through a real Redis: what one has fetched the others take, sealed and never outdated.
+//! Sidecars share sessions through a real Redis: the others take a session that one has fetched, sealed and never
+//! outdated.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

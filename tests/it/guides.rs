@@ -20,7 +20,7 @@ use crate::support::service::{Conduct, Service};
 use crate::support::stack::installed;
 use crate::support::{Harness, Session, Setup};
 
-/// For a suite on a busy machine.
+/// Time for a suite on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The part of a page between two headings.
@@ -195,7 +195,7 @@ fn code_in_the_guides_is_that_of_the_examples() {
 #[ignore = "needs node, php, python3 and ruby: tests/run"]
 async fn the_samples_tell_a_forwarded_webhook_from_others() {
     let folder = Folder::new();
-    // As an editor leaves it: the line's end is no part of the secret.
+    // An editor leaves the end of a line, which is no part of the secret.
     let secret = folder.write("secret", "the-secret-of-both\n");
     let service = Service::start(Conduct::Answer(200)).await;
     let forward_to = format!("http://{}/hooks", service.address);

@@ -39,7 +39,7 @@ fn two_folders_give_the_same_release() {
     let folder = Folder::new();
     let deep = folder.path().join("a folder/with spaces");
     let first = packed(folder.path(), "umask 022; touch README.md");
-    // Another machine's times, modes and order of files, and what a run of the examples leaves.
+    // Times, modes and an order of files as on another machine, and files that a run of the examples leaves.
     let change = "find . -type f -exec chmod go-rwx {} + ; find . -type f -exec touch -d '2001-02-03' {} + ; \
                   mkdir examples/python/__pycache__; touch examples/python/__pycache__/shop.pyc; \
                   mv docs old; mkdir docs; ls -r old | while read -r page; do mv \"old/$page\" docs; done; rmdir old";

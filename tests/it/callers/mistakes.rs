@@ -69,7 +69,7 @@ async fn mistakes_in_the_configuration_are_listed_by_check() {
         for part in [
             "did you mean \"checkout\"?",
             "callers.max_amount: caller \"till\": expected an amount",
-            // Although each of the two has another mistake.
+            // Each of the two callers has another mistake as well.
             "callers.name: caller \"till\": another caller has the same",
         ] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::scene::{Call, Scene};
 use super::{FAILED, Row, Sezzle, UNKNOWN, UNREACHABLE, at_once};
 use crate::support::tls::Authority;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup};
 
 /// The door's handling of a connection.
 #[derive(Clone, Copy)]

@@ -17,7 +17,7 @@ use super::{Harness, Session, Setup, eventually};
 const UPDATE: &str = r#"{"reference_id":"new"}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Where a sidecar answers.
+/// The addresses of a sidecar.
 #[derive(Clone, Copy, Debug)]
 pub struct Pod {
     pub proxy: SocketAddr,

@@ -43,7 +43,7 @@ impl NameServer {
         Self { address, asked, denies, leads_to, task }
     }
 
-    /// Answers from now on that the name does not exist, or no longer does so.
+    /// Whether the answers from now on say that the name does not exist.
     pub fn deny(&self, denies: bool) {
         self.denies.store(denies, Ordering::Relaxed);
     }

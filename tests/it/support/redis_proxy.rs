@@ -83,13 +83,13 @@ impl RedisProxy {
         });
     }
 
-    /// Everything takes so much longer, each way.
+    /// Delays all bytes by this time, each way.
     pub fn delay(&self, delay: Duration) {
         self.network.send_modify(|network| network.delay = delay);
     }
 
-    /// Nothing arrives on this way any more. What was sent arrives once the network is mended, even if the sender has
-    /// closed its connection by then.
+    /// Holds all bytes of this way back until the network is mended. They arrive even if the sender has closed its
+    /// connection by then.
     pub fn stall(&self, way: Way) {
         self.network.send_modify(|network| network.stalled.push(way));
     }

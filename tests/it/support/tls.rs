@@ -1,4 +1,4 @@
-//! Certificates for the simulated gateway, from an authority of the test's own.
+//! Certificates of gateways, sidecars and callers, from authorities of the test's own.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-/// Signs certificates. `file` holds the authority's own certificate, for `gateway.ca_file`.
+/// Signs certificates. The file of [`Self::file`] holds the authority's own certificate.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
