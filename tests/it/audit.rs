@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -327,6 +328,7 @@ async fn a_killed_process_leaves_a_whole_chain_and_misses_no_answered_call() {
         let sidecar = Sidecar::start(Options::default(), &variables).await;
         let order = Session::order(&sidecar.gateway).authorized(&sidecar.gateway);
         let target = format!("{}/capture", order.order_path);
+        let answers = AtomicUsize::new(0);
         let calls = async |caller: usize| {
             let (client, mut done) = (Client::new(), Vec::new());
             for number in 0.. {
@@ -335,14 +337,18 @@ async fn a_killed_process_leaves_a_whole_chain_and_misses_no_answered_call() {
                 let body = r#"{"capture_amount":{"amount_in_cents":1,"currency":"USD"},"partial_capture":true}"#;
                 let ended = client.try_send(sidecar.proxy, Method::POST, &target, &headers, body).await;
                 match ended {
-                    Ended::Whole(answer) if answer.status == 200 => done.push(key),
+                    Ended::Whole(answer) if answer.status == 200 => {
+                        answers.fetch_add(1, Ordering::Relaxed);
+                        done.push(key);
+                    }
                     _ => break,
                 }
             }
             done
         };
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(20 + 17 * round)).await;
+            eventually("some captures are answered", async || answers.load(Ordering::Relaxed) >= 3).await;
+            tokio::time::sleep(Duration::from_millis(17 * round)).await;
             sidecar.process.signal("KILL");
         };
         let (done, ()) = tokio::join!(join_all((0..8).map(calls)), kill);
