@@ -22,7 +22,7 @@ use crate::clock::{Mono, Now};
 use crate::session::SessionCache;
 use crate::session::invalidation::tag_id::TagId;
 use crate::session::response::SessionResponse;
-use crate::session::shared::{Held, Missed, Offer, SharedBodies, Taken, Taking, Terms};
+use crate::session::shared::{Awaited, Missed, Offer, SharedBodies, Taken, Taking, Terms};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
 /// Takes the bodies of other pods, and shares those of this pod.
@@ -57,7 +57,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let (began, wait) = (clock.mono(), pod.times().flight_wait);
         let found = match self.find(session, terms).await {
             Ok(taken) => Ok(taken),
-            Err(Miss::Other(reason)) => Err(Missed { reason, held: None }),
+            Err(Miss::Other(reason)) => Err(Missed { reason, awaited: None }),
             Err(Miss::Absent { .. }) if wait.is_zero() => Err(ABSENT),
             Err(Miss::Absent { .. }) => self.wait(session, terms, began.plus(wait)).await,
         };
@@ -71,8 +71,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
     /// pod.
     async fn wait(&self, session: TagId, terms: Terms, until: Mono) -> Result<Taken, Missed> {
         let clock = &self.slots.clock;
-        if let Some(held) = self.hold(session).await {
-            return Err(Missed { held: Some(held), ..ABSENT });
+        if let Some(mark) = self.mark(session).await {
+            return Err(Missed { awaited: Some(mark), ..ABSENT });
         }
         loop {
             let left = until.since(clock.mono());
@@ -84,22 +84,22 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
                 Ok(taken) => return Ok(taken),
                 Err(Miss::Absent { fetched: true }) => {}
                 Err(Miss::Absent { fetched: false }) => return Err(ABSENT),
-                Err(Miss::Other(reason)) => return Err(Missed { reason, held: None }),
+                Err(Miss::Other(reason)) => return Err(Missed { reason, awaited: None }),
             }
         }
     }
 
     /// Marks that this pod fetches a session. `None` if another pod fetches it, or if the server did not answer.
-    async fn hold(&self, session: TagId) -> Option<Box<dyn Held>> {
+    async fn mark(&self, session: TagId) -> Option<Box<dyn Awaited>> {
         let Slots { pod, clock, .. } = &*self.slots;
         let slot = self.slots.slot(session, clock.now())?;
         let _permit = self.asking.try_acquire().ok()?;
-        let (line, pipeline) = (&slot.lent.line, commands::hold(slot.flight.as_ref()?));
+        let (line, pipeline) = (&slot.lent.line, commands::mark(slot.flight.as_ref()?));
         let limit = pod.times().timeout;
-        let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::held).await;
+        let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::marked).await;
         // Without an answer the mark may stand in the server all the same. The next pod then waits for a moment in
         // vain.
-        asked.ok().filter(|held| *held)?;
+        asked.ok().filter(|is_set| *is_set)?;
         Some(Box::new(FetchMark::new(Arc::clone(&self.slots), slot)))
     }
 
@@ -176,7 +176,7 @@ fn other<T>(reason: BodyResult) -> Result<T, Miss> {
     Err(Miss::Other(reason))
 }
 
-const ABSENT: Missed = Missed { reason: BodyResult::Absent, held: None };
+const ABSENT: Missed = Missed { reason: BodyResult::Absent, awaited: None };
 
 // The interval at which a lookup asks while it waits for the fetch of another pod.
 const BETWEEN: Duration = Duration::from_millis(20);

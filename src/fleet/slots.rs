@@ -22,7 +22,7 @@ use super::pod::{Lent, Pod};
 use super::seal::{SealError, seal};
 use crate::clock::{Clock, Now};
 use crate::session::invalidation::tag_id::TagId;
-use crate::session::shared::{Held, Offer, Stored};
+use crate::session::shared::{Awaited, Offer, Stored};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
 /// Finds the slot of each session, and holds the parts that reading and writing have in common.
@@ -153,7 +153,7 @@ impl FetchMark {
     }
 }
 
-impl Held for FetchMark {
+impl Awaited for FetchMark {
     fn shared(mut self: Box<Self>) {
         self.slot = None;
     }

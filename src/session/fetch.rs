@@ -171,13 +171,13 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     ) -> (LookupResult<S, E>, FlightResult<E>) {
         match self.take(key, directives).await {
             Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
-            Asked::Missed(held) => {
+            Asked::Missed(awaited) => {
                 // Purges by the log that was read meanwhile come before this fetch, which begins only now.
                 let (began, missed) = (self.store.invalidation.epoch(), FromFleet::Miss { stored: false });
                 let settled = self.settle(key, began, true, basis, missed, fetch).await;
                 let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));
-                if let Some(held) = held.filter(|_| is_shared) {
-                    held.shared();
+                if let Some(awaited) = awaited.filter(|_| is_shared) {
+                    awaited.shared();
                 }
                 settled
             }

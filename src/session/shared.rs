@@ -35,11 +35,11 @@ pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, Missed>> + Send 
 pub struct Missed {
     pub reason: BodyResult,
     /// `Some` if other sidecars wait for this sidecar's fetch.
-    pub held: Option<Box<dyn Held>>,
+    pub awaited: Option<Box<dyn Awaited>>,
 }
 
 /// A fetch of this sidecar for which other sidecars wait. `Drop` tells them that its answer is not shared.
-pub trait Held: fmt::Debug + Send {
+pub trait Awaited: fmt::Debug + Send {
     /// Takes note that the answer is on its way to them.
     fn shared(self: Box<Self>);
 }

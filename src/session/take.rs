@@ -12,7 +12,7 @@ use super::invalidation::tag_id::TagId;
 use super::invalidation::{FetchId, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use super::revalidation::single;
-use super::shared::{Held, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
+use super::shared::{Awaited, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
 use crate::clock::{Now, Wall};
 use crate::sezzle::clock::SezzleClock;
 use crate::sezzle::session::{Expiration, SessionFacts};
@@ -23,7 +23,7 @@ use crate::telemetry::metrics::fleet::BodyResult;
 pub(super) enum Asked {
     /// The fleet was not asked.
     No,
-    Missed(Option<Box<dyn Held>>),
+    Missed(Option<Box<dyn Awaited>>),
     /// The answer is stored here now.
     Taken {
         answer: Arc<SessionResponse>,
@@ -60,7 +60,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let taken = match sharing.bodies.take(fleet.ids.id(&Tag::Session(key)), terms).await {
             Ok(taken) => {
                 let stored = self.store_taken(fetch_id, taken, directives);
-                stored.map_err(|reason| Missed { reason, held: None })
+                stored.map_err(|reason| Missed { reason, awaited: None })
             }
             Err(missed) => Err(missed),
         };
@@ -69,7 +69,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Ok((answer, tags, freshness)) => Asked::Taken { answer: Arc::new(answer), tags, freshness },
             // The fleet was not asked, so `Cache-Status` does not name it.
             Err(Missed { reason: BodyResult::Skipped, .. }) => Asked::No,
-            Err(Missed { held, .. }) => Asked::Missed(held),
+            Err(Missed { awaited, .. }) => Asked::Missed(awaited),
         }
     }
 

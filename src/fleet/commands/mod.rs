@@ -222,14 +222,14 @@ pub fn shared(mut replies: Replies) -> Result<(), Failure> {
 }
 
 /// Marks that a pod fetches a session for all pods, unless another pod has done so.
-pub fn hold(flight: &str) -> Pipeline {
+pub fn mark(flight: &str) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SET").arg(flight).arg("1").arg("NX").arg("PX").arg(FLIGHT);
     pipeline
 }
 
-/// Reads the reply to [`hold`]: whether the mark was set.
-pub fn held(mut replies: Replies) -> Result<bool, Failure> {
+/// Reads the reply to [`mark`]: whether the mark was set.
+pub fn marked(mut replies: Replies) -> Result<bool, Failure> {
     replies.next("SET")?.done()
 }
 

@@ -221,7 +221,7 @@ fn a_body_is_read_before_the_log_and_put_until_its_end() {
     assert_eq!(shown(&take(&names(), body, None, from)), alone, "who waits for nobody asks for no mark");
     assert_eq!(shown(&share(body, b"sealed", Wall(99))), ["SET szs1:{ff}:b:x sealed PXAT 99"]);
     assert_eq!(shown(&share_nothing(body, Wall(99))), ["SET szs1:{ff}:b:x  NX PXAT 99"]);
-    assert_eq!(shown(&hold(flight)), ["SET szs1:{ff}:f:x 1 NX PX 1000"]);
+    assert_eq!(shown(&mark(flight)), ["SET szs1:{ff}:f:x 1 NX PX 1000"]);
     let one = item("7-2", Entry::Id(ID));
     let replies = |body, flight| Replies::new(vec![body, flight, items(std::slice::from_ref(&one)), time()]);
     let (body, fetched, read) = taken(replies(bulk(b"sealed"), Value::Nil), true).expect("read");
@@ -235,8 +235,8 @@ fn a_body_is_read_before_the_log_and_put_until_its_end() {
     let done = |value| Replies::new(vec![value]);
     assert_eq!(shared(done(Value::Okay)), Ok(()));
     assert_eq!(shared(done(error("OOM full"))), refused("OOM", Some("full")));
-    assert_eq!((held(done(Value::Okay)), held(done(Value::Nil))), (Ok(true), Ok(false)));
-    assert_eq!(held(done(Value::Int(1))), Err(Failure::Malformed("SET")));
+    assert_eq!((marked(done(Value::Okay)), marked(done(Value::Nil))), (Ok(true), Ok(false)));
+    assert_eq!(marked(done(Value::Int(1))), Err(Failure::Malformed("SET")));
 }
 
 #[test]

@@ -198,16 +198,16 @@ impl Pod {
     /// Waits until all other pods know of these changes, so that their answer may be passed on.
     async fn hold(&self, announced: &[Announced]) {
         let began = self.clock.mono();
-        let mut result = HoldResult::None;
+        let mut result = HoldResult::KnownAtOnce;
         for one in announced {
-            let (wait, longest) = self.wait(*one);
+            let (wait, longest) = self.awaited(*one);
             result = worse(result, self.hold_for(wait, began.plus(longest)).await);
         }
         self.series.held(result, self.clock.mono().since(began));
     }
 
     /// The publication to wait for, and for how long.
-    fn wait(&self, announced: Announced) -> (Wait, Duration) {
+    fn awaited(&self, announced: Announced) -> (Wait, Duration) {
         let times = self.times();
         // The leases of the other pods have to end. Before that, the link may have to give up its connection.
         let purge = times.lease.saturating_add(patience(times.poll));
@@ -218,8 +218,9 @@ impl Pod {
         }
     }
 
+    /// Waits for one publication, until `deadline` at most.
     async fn hold_for(&self, wait: Wait, deadline: Mono) -> HoldResult {
-        let mut known_at_once = HoldResult::None;
+        let mut has_waited = false;
         loop {
             // The loop listens before it looks, so that no change in between is missed.
             let mut moved = pin!(self.moved.notified());
@@ -227,11 +228,9 @@ impl Pod {
             let now = self.clock.mono();
             let hold = self.lock().hold(wait, deadline, now);
             match hold {
-                Hold::Go(HoldEnd::AllKnow) => return known_at_once,
-                Hold::Go(HoldEnd::TimeIsUp) => return HoldResult::Waited,
-                Hold::Go(HoldEnd::NotAwaited) => return HoldResult::GaveUp,
+                Hold::Go(end) => return hold_result(end, has_waited),
                 Hold::Until(at) => {
-                    known_at_once = HoldResult::Acked;
+                    has_waited = true;
                     tokio::select! {
                         () = self.clock.sleep(at.since(now)) => {}
                         () = moved => {}
@@ -270,10 +269,20 @@ impl Announce for Pod {
     }
 }
 
+/// The word of the metric for a hold that ended so.
+fn hold_result(end: HoldEnd, has_waited: bool) -> HoldResult {
+    match (end, has_waited) {
+        (HoldEnd::AllKnow, false) => HoldResult::KnownAtOnce,
+        (HoldEnd::AllKnow, true) => HoldResult::Acked,
+        (HoldEnd::TimeIsUp, _) => HoldResult::Waited,
+        (HoldEnd::NotAwaited, _) => HoldResult::GaveUp,
+    }
+}
+
 /// The result of two holds of one answer: the result after which other pods may know less.
 fn worse(one: HoldResult, other: HoldResult) -> HoldResult {
     let of_less = [HoldResult::GaveUp, HoldResult::Waited, HoldResult::Acked];
-    of_less.into_iter().find(|result| [one, other].contains(result)).unwrap_or(HoldResult::None)
+    of_less.into_iter().find(|result| [one, other].contains(result)).unwrap_or(HoldResult::KnownAtOnce)
 }
 
 fn shown(state: State) -> FleetState {

@@ -70,7 +70,7 @@ impl SharedBodies for Handle {
         Box::pin(async move {
             let reason = BodyResult::Absent;
             let found = next.map_or(Err(reason), |next| next(&self.0.sessions));
-            found.map_err(|reason| Missed { reason, held: None })
+            found.map_err(|reason| Missed { reason, awaited: None })
         })
     }
 

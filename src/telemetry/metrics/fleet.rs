@@ -99,7 +99,7 @@ words! {
     /// `result` of `fleet_holds_total`.
     pub enum HoldResult {
         /// The answer was not held, because all other pods knew already.
-        None = "none",
+        KnownAtOnce = "none",
         /// The answer was held until all other pods knew.
         Acked = "acked",
         /// The answer was held until the longest wait was over.
