@@ -3,6 +3,7 @@
 pub mod callers;
 mod certificate_keeper;
 mod check_online;
+mod drain;
 mod error;
 mod fleet;
 mod fleet_files;
@@ -19,18 +20,16 @@ mod sockets;
 mod tls_files;
 pub mod warnings;
 
-use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::callers::{CallersInForce, Watched};
 pub use self::check_online::online_check;
+pub use self::drain::DrainEnd;
 pub use self::error::StartError;
 #[cfg(feature = "otlp")]
 use self::from_settings::exporter;
@@ -50,7 +49,6 @@ use crate::callers::table::Rules;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::changes::in_force;
-use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keys::KeyFiles;
@@ -65,7 +63,6 @@ use crate::session::SessionCache;
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::systemd::sockets::PassedSockets;
-use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::export::Exporter;
@@ -295,72 +292,4 @@ impl App {
     pub async fn first_token(&self) {
         self.tokens.first_token().await;
     }
-
-    /// The longest time that [`Self::drain`] may take.
-    pub fn drain_timeout(&self) -> Duration {
-        self.reloaded.drain.timeout
-    }
-
-    /// Drains and stops. The sidecar is unready at once, and accepts no new connections after the grace period. The
-    /// drain ends with the last response and the last write, or at the deadline.
-    pub async fn drain(self) {
-        self.drain_until(pending()).await;
-    }
-
-    /// Like [`Self::drain`], but ends at once when `stop` completes. Returns `false` if `stop` completed first.
-    pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
-        let DrainSettings { grace, timeout: limit } = self.reloaded.drain;
-        let began = Instant::now();
-        let hard_end = began.checked_add(limit).unwrap_or(began);
-        self.ops.drain();
-        self.proxy.load().drain();
-        tracing::info!(grace_ms = millis(grace), timeout_ms = millis(limit), "draining");
-        let quiet = async {
-            sleep(grace).await;
-            self.stop_serving();
-            self.connections.wait().await;
-            self.writes.ended().await;
-            self.work.wait().await;
-        };
-        let (quiet, stopped) = tokio::select! {
-            quiet = timeout_at(hard_end, quiet) => (quiet.is_ok(), false),
-            () = stop => (false, true),
-        };
-        if quiet {
-            tracing::info!(took_ms = millis(began.elapsed()), "drained");
-        } else {
-            let (connections, writes) = (self.connections.len(), self.writes.under_way());
-            tracing::warn!(
-                connections,
-                writes,
-                "the drain is cut short: the sidecar ends the remaining connections and writes"
-            );
-            self.stop_serving();
-            self.writes.cut().await;
-            // Callers that still listen get the answer that their writes were cut.
-            let _ = timeout(LAST_ANSWER_TIMEOUT, self.connections.wait()).await;
-        }
-
-        self.background_stop.cancel();
-        self.side_stop.accepting.cancel();
-        self.side_stop.closing.cancel();
-        self.background.close();
-        // Background tasks and the listeners of operators stop once they notice. A hanging scrape must not delay the
-        // end.
-        let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
-        if let Some(audit) = &self.audit {
-            audit.close();
-        }
-        !stopped
-    }
-
-    /// Accepts no more connections, and closes idle ones.
-    fn stop_serving(&self) {
-        self.stop.accepting.cancel();
-        self.stop.closing.cancel();
-        self.connections.close();
-        self.work.close();
-    }
 }
-
-const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

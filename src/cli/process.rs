@@ -19,7 +19,7 @@ use crate::config::Problems;
 
 /// Runs a command on this kind of runtime, prints its error, and returns the exit code.
 pub(super) fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
-    ended(on_runtime(builder, command))
+    report(on_runtime(builder, command))
 }
 
 /// As [`with_runtime`], on one thread per core. The threads are tried first, because the runtime panics if the system
@@ -30,7 +30,7 @@ pub(super) fn with_threads(command: impl Future<Output = Result<(), Failure>>) -
     let all = (0..thread::available_parallelism().map_or(1, usize::from)).map(one).collect::<Result<Vec<_>, _>>();
     match all {
         Ok(all) => all.into_iter().for_each(|one| drop(one.join())),
-        Err(error) => return ended(Err(StartError::Thread(error).into())),
+        Err(error) => return report(Err(StartError::Thread(error).into())),
     }
     with_runtime(&mut Builder::new_multi_thread(), command)
 }
@@ -48,7 +48,7 @@ pub(super) fn on_runtime(
 }
 
 /// Prints the error, if any, and returns the exit code.
-pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
+pub(super) fn report(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => misconfigured(&problems),

@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
-use super::process::{Signals, ended, on_runtime};
+use super::process::{Signals, on_runtime, report};
 #[cfg(feature = "simulator")]
 use super::process::{complain, program};
 use super::second_signal::ends_at_once;
 use crate::app::reload::Read;
-use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError, open_audit};
+use crate::app::{App, BUILD, Blocking, DrainEnd, Materials, Parts, StartError, open_audit};
 use crate::audit::OpenFile;
 use crate::clock::{Clock, Mono};
 use crate::config::{self, Settings};
@@ -43,7 +43,7 @@ pub(super) fn serve(sources: Vec<PathBuf>, is_bare: bool) -> ExitCode {
     // Writes the rest of the log before the error is printed.
     drop(log);
     let is_newcomer = is_bare && matches!(result, Err(Failure::Configuration(_)));
-    let code = ended(result);
+    let code = report(result);
     if is_newcomer {
         offer_demo();
     }
@@ -107,13 +107,17 @@ async fn run(
     }
     let first = clock.mono();
     manager.notifier.stopping(app.drain_timeout().saturating_add(END_TIMEOUT)).await;
-    let whole = tokio::select! {
-        whole = app.drain_until(second_signal(&mut signals, &clock, first)) => whole,
+    let end = tokio::select! {
+        end = app.drain_until(second_signal(&mut signals, &clock, first)) => end,
         never = manager.beat() => match never {},
     };
     // Requests that end here still get their log lines.
     workers.end().await;
-    if whole { Ok(()) } else { Err(Failure::Interrupted) }
+    match end {
+        // The operator chose the deadline: a drain that meets it has done what was asked.
+        DrainEnd::Whole | DrainEnd::CutByDeadline => Ok(()),
+        DrainEnd::CutBySignal => Err(Failure::Interrupted),
+    }
 }
 
 fn log_started(app: &App, settings: &Settings) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use prometheus::IntCounterVec;
-use sezzle_sidecar::app::App;
+use sezzle_sidecar::app::{App, DrainEnd};
 use sezzle_sidecar::simulator::{EffectKind, Gate, Options, Rule, Simulator};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -410,7 +410,7 @@ async fn a_write_that_waits_for_its_place_when_all_is_cut_was_not_sent() {
     let waiting = capture("/v2/order/b/capture");
     eventually("waits", async || harness.metric(r#"in_flight_requests{class="money"}"#).await == 2.0).await;
     let (app, gateway) = harness.into_parts();
-    assert!(!app.drain_until(async {}).await, "it was told to stop at once");
+    assert_eq!(app.drain_until(async {}).await, DrainEnd::CutBySignal);
     let (under_way, waiting) = (under_way.await.expect("an answer"), waiting.await.expect("an answer"));
     assert_eq!((under_way.status, under_way.error_code().as_str()), (504, "sidecar.outcome_unknown"));
     assert_eq!((waiting.status, waiting.error_code().as_str()), (503, "sidecar.stopping"));

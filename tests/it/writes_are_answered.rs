@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use http::Method;
+use sezzle_sidecar::app::DrainEnd;
 use sezzle_sidecar::simulator::{Gate, Rule};
 use tokio::time::timeout;
 
@@ -134,7 +135,8 @@ async fn writes_are_answered_at_the_hard_end_whatever_they_wait_for() {
         assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.stopping"));
         assert_eq!(answer.header("connection"), "close");
     }
-    assert!(!timeout(Duration::from_secs(10), ended).await.expect("ends").expect("no panic"));
+    let end = timeout(Duration::from_secs(10), ended).await.expect("ends").expect("no panic");
+    assert_eq!(end, DrainEnd::CutBySignal);
     assert_eq!(gateway.count("POST", "/v2/order/*"), 1, "only what was sent before");
     gate.release();
     gateway.stop().await;
