@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 
 use super::failure::Failure;
 use super::files::ConfigFiles;
-use super::process::{ended, is_set, say, with_runtime};
+use super::process::{is_set, report, say, with_runtime};
 use crate::app;
 use crate::app::warnings::Warning;
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ impl Check {
             return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));
         }
         if let Err(error) = app::check_proxy_tls(&loaded.settings) {
-            return ended(Err(error.into()));
+            return report(Err(error.into()));
         }
         for Warning { key, text } in app::warnings::warnings(&loaded.settings) {
             say(&format!("# {key}: {text}\n\n"));

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use super::failure::Failure;
 use super::files::ConfigFiles;
 use super::headers;
-use super::process::{ended, is_set, say, with_runtime};
+use super::process::{is_set, report, say, with_runtime};
 use crate::app::{self, StartError};
 use crate::caller::{Caller, Hosts, Peer};
 use crate::clock::Clock;
@@ -55,14 +55,14 @@ impl Explain {
         let reads_answer = !self.headers.iter().any(|value| value == headers::STDIN);
         let head = match self.head() {
             Ok(head) => head,
-            Err(failure) => return ended(Err(failure)),
+            Err(failure) => return report(Err(failure)),
         };
         let hosts = Hosts::new(&settings.proxy.hosts);
         match explain_request(settings, &hosts, &head, &connection) {
-            Err(failure) => ended(Err(failure)),
+            Err(failure) => report(Err(failure)),
             Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), ask_and_explain(settings, &hosts, &head)),
-            Ok(()) if !reads_answer => ended(Ok(())),
-            Ok(()) => ended(
+            Ok(()) if !reads_answer => report(Ok(())),
+            Ok(()) => report(
                 answer_on_stdin()
                     .map(|answer| answer.iter().for_each(|answer| explain_answer(settings, &hosts, &head, answer))),
             ),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::failure::Failure;
-use super::process::{ended, misconfigured};
+use super::process::{misconfigured, report};
 use crate::config::{self, Loaded, OperatorListeners};
 
 #[derive(Args, Debug, Default)]
@@ -40,7 +40,7 @@ pub(super) fn with_ops_listener(
 ) -> ExitCode {
     let files = [files.config, more.config].concat();
     match config::ops_listen(&files, std::env::vars_os()) {
-        Ok(listen) if listen.port() == 0 => ended(Err(Failure::NoPort)),
+        Ok(listen) if listen.port() == 0 => report(Err(Failure::NoPort)),
         Ok(listen) => command(listen),
         Err(problems) => misconfigured(&problems),
     }

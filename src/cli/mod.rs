@@ -31,7 +31,7 @@ use self::failure::USAGE;
 use self::files::{ConfigFiles, with_configuration, with_operator_listeners, with_ops_listener};
 #[cfg(feature = "simulator")]
 use self::process::with_threads;
-use self::process::{complain, ended, say, with_runtime};
+use self::process::{complain, report, say, with_runtime};
 use crate::app::BUILD;
 
 /// A caching reverse proxy for the Sezzle payment gateway. The sidecar runs beside
@@ -174,8 +174,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(demo) => with_threads(demo.run()),
         #[cfg(feature = "simulator")]
         Command::Simulate(arguments) => with_threads(arguments.run()),
-        Command::Audit(audit) => ended(audit.run()),
-        Command::Certificate(certificate) => ended(certificate.run()),
+        Command::Audit(audit) => report(audit.run()),
+        Command::Certificate(certificate) => report(certificate.run()),
         Command::Completions(completions) => {
             completions.run(&mut Cli::command());
             ExitCode::SUCCESS
