@@ -11,35 +11,40 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// A write through another sidecar begins: purges the tag. Nothing is stored under it until the write ends, or has
     /// been `overdue` for as long as a session may live.
     pub fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono) {
-        self.store.begin_elsewhere(tag, write, overdue, self.clock.mono());
+        let now = self.clock.mono();
+        self.store.run_purge(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));
     }
 
     /// A write through another sidecar has ended. Purges the tag if there is a cause, as of that time.
     pub fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>) {
-        self.store.end_elsewhere(tag, write, cause);
+        self.store.run_purge(|remove| self.invalidation.end_elsewhere(tag, write, cause, remove));
     }
 
     /// A webhook or an operator told another sidecar of a change: purges the tag.
     pub fn changed_elsewhere(&self, tag: TagId) {
-        self.store.changed_elsewhere(tag, self.clock.mono());
+        let now = self.clock.mono();
+        self.store.run_purge(|remove| self.invalidation.changed_elsewhere(tag, now, remove));
     }
 
     /// Everything may have changed: purges all sessions, as after a write that was answered. No answer to a request
     /// that is sent before `doubt` is stored.
     pub fn all_changed_elsewhere(&self, doubt: Option<Mono>) {
-        self.store.all_changed_elsewhere(doubt, self.clock.mono());
+        let (cause, now) = (Cause::Answered, self.clock.mono());
+        self.store.run_purge(|remove| {
+            self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.store.remove_all(remove));
+        });
     }
 
     /// The pod has joined the log, for the first time or anew. Stored sessions stay, but the horizon no longer confirms
     /// them. Fetches in progress are not stored, and later ones are stored as after a change of everything for `cause`.
     /// No answer to a request that is sent before `doubt` is stored.
     pub fn rejoined(&self, cause: Cause, doubt: Option<Mono>) {
-        self.store.invalidation.all_changed_elsewhere(cause, doubt, self.clock.mono(), || ());
+        self.invalidation.all_changed_elsewhere(cause, doubt, self.clock.mono(), || ());
     }
 
     /// Forgets writes whose end never came, once they are overdue for so long that they cannot matter any more. Called
     /// about once a second.
     pub fn forget_overdue(&self) {
-        self.store.invalidation.forget_overdue(self.clock.mono());
+        self.invalidation.forget_overdue(self.clock.mono());
     }
 }

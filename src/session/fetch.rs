@@ -59,7 +59,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     {
         // Before the epoch, for the same reason as in `find`.
         let may_join = self.outlook().is_none_or(|outlook| outlook.may_join(self.clock.now()));
-        let arrived = self.store.invalidation.epoch();
+        let arrived = self.invalidation.epoch();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
         let alone = directives.no_store || directives.no_cache || !may_join || self.unshared.contains_key(&key);
@@ -83,7 +83,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                             break;
                         }
                         let now = self.clock.mono();
-                        match self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
+                        match self.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
                             Ok(()) => {
                                 let fleet = if is_taken { FromFleet::Hit } else { FromFleet::NotAsked };
                                 return (LookupResult::Answer(answer, stored, fleet), true);
@@ -101,7 +101,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 Role::Alone => break,
             }
         }
-        let began = self.store.invalidation.epoch();
+        let began = self.invalidation.epoch();
         // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !directives.no_store, None, FromFleet::NotAsked, fetch(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
@@ -134,7 +134,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             return Role::Alone;
         }
         let (give, own) = oneshot::channel();
-        let began = self.store.invalidation.epoch();
+        let began = self.invalidation.epoch();
         let (guard, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 
@@ -172,8 +172,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         match self.take(key, directives).await {
             Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
             Asked::Missed(awaited) => {
-                // Purges by the log that was read meanwhile come before this fetch, which begins only now.
-                let (began, missed) = (self.store.invalidation.epoch(), FromFleet::Miss { stored: false });
+                // The log that was read meanwhile may have purged what is fetched only now.
+                let (began, missed) = (self.invalidation.epoch(), FromFleet::Miss { stored: false });
                 let settled = self.settle(key, began, true, basis, missed, fetch).await;
                 let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));
                 if let Some(awaited) = awaited.filter(|_| is_shared) {
@@ -222,7 +222,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Fetched::Failed(error) => return (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
         };
         let facts = SessionFacts::read(&answer.body);
-        let tags = facts.as_ref().map(|facts| self.store.invalidation.tags(key, facts));
+        let tags = facts.as_ref().map(|facts| self.invalidation.tags(key, facts));
         let elapsed = now.since(sent);
         let rules = self.rules.load();
         let decided =

@@ -38,9 +38,10 @@ use self::entry::Entry;
 use self::flight::Flights;
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::horizon::{Outlook, Serve};
+use self::invalidation::Invalidation;
 pub use self::results::{CacheResult, Fetched, Found, FromFleet, Hit, LookupResult, StaleHit};
 use self::shared::Sharing;
-use self::store::Store;
+use self::store::{Store, remembered_purges};
 use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::Metrics;
 
@@ -68,6 +69,8 @@ pub struct Rules {
 pub struct SessionCache<E> {
     max_flights: usize,
     rules: ArcSwap<Rules>,
+    /// The purges, which the store asks before each insert.
+    invalidation: Arc<Invalidation>,
     store: Store,
     flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
@@ -91,8 +94,10 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         let Options { max_bytes, max_flights, rules, fleet } = options;
         let ids = fleet.as_ref().map(|fleet| fleet.ids.clone());
+        let invalidation = Arc::new(Invalidation::new(remembered_purges(max_bytes), rules.policy.max_ttl, ids));
         Arc::new(Self {
-            store: Store::new(max_bytes, rules.policy.max_ttl, ids, clock.clone(), Arc::clone(&metrics)),
+            store: Store::new(max_bytes, Arc::clone(&invalidation), clock.clone(), Arc::clone(&metrics)),
+            invalidation,
             flights: Flights::new(),
             warned: AtomicBool::new(false),
             max_flights,
@@ -155,7 +160,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let policy = rules.policy.clone();
         let before = self.rules.swap(Arc::new(rules));
         if policy != before.policy {
-            self.store.set_max_ttl(policy.max_ttl);
+            self.invalidation.set_max_ttl(policy.max_ttl);
             // The rules are this sidecar's own: nothing has changed for others.
             self.store.purge_all();
             self.metrics.cache_invalidations.with_label_values(&["reload"]).inc();

@@ -41,7 +41,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// The current epoch of purges. The fleet asks for it under the lock of its log.
     pub fn epoch(&self) -> PurgeEpoch {
-        self.store.invalidation.epoch()
+        self.invalidation.epoch()
     }
 
     /// Asks the fleet for a session, and stores its answer if these rules and the caller's directives allow it.
@@ -81,7 +81,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     ) -> Result<(SessionResponse, Arc<[TagId]>, Freshness), BodyResult> {
         let Taken { answer, tags: searched, began, sent, ttl, age, session_left } = taken;
         let facts = SessionFacts::read(&answer.body).ok_or(BodyResult::Unopened)?;
-        let tags = self.store.invalidation.tags(fetch_id.key, &facts);
+        let tags = self.invalidation.tags(fetch_id.key, &facts);
         if *tags != *searched {
             // Another version of the sidecar reads other tags from this body, and has searched the log for them.
             return Err(BodyResult::Unopened);

@@ -12,18 +12,23 @@ use uuid::Uuid;
 
 use super::entry::{Entry, HeaderTemplate};
 use super::freshness::{Freshness, NotStored};
-use super::invalidation::tag_id::{TagId, TagIds};
+use super::invalidation::tag_id::TagId;
 use super::invalidation::{Cause, FetchId, Invalidation, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
+
+/// How many purged tags a store of this size remembers one by one.
+pub(super) fn remembered_purges(max_bytes: u64) -> usize {
+    usize::try_from((max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG)).unwrap_or(usize::MAX)
+}
 
 /// Stored sessions, bounded in bytes.
 #[derive(Debug)]
 pub(super) struct Store {
     entries: Cache<Uuid, Entry>,
     evicted: Evicted,
-    pub(super) invalidation: Invalidation,
+    invalidation: Arc<Invalidation>,
     next_id: AtomicU64,
     /// The template of the last entry, for the next one to share.
     template: Mutex<Arc<HeaderTemplate>>,
@@ -31,16 +36,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(
-        max_bytes: u64,
-        max_ttl: Duration,
-        fleet: Option<TagIds>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(max_bytes: u64, invalidation: Arc<Invalidation>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let evicted = Evicted::default();
         let listener = (evicted.clone(), Arc::clone(&metrics));
-        let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             // A checkout asks for its session a few times within minutes and never again. The default policy admits a
@@ -55,7 +53,6 @@ impl Store {
             })
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
-        let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl, fleet);
         Self { entries, evicted, invalidation, next_id: AtomicU64::new(0), template: Mutex::default(), metrics }
     }
 
@@ -124,37 +121,17 @@ impl Store {
         self.run_purge(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
     }
 
-    pub(super) fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono) {
-        self.run_purge(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));
-    }
-
-    pub(super) fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>) {
-        self.run_purge(|remove| self.invalidation.end_elsewhere(tag, write, cause, remove));
-    }
-
-    pub(super) fn changed_elsewhere(&self, tag: TagId, now: Mono) {
-        self.run_purge(|remove| self.invalidation.changed_elsewhere(tag, now, remove));
-    }
-
-    pub(super) fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono) {
-        let cause = Cause::Answered;
-        self.run_purge(|remove| self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.remove_all(remove)));
-    }
-
-    fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
+    /// Passes the key of every stored session to `remove`.
+    pub(super) fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
         self.entries.iter().for_each(|(key, _)| remove(*key));
     }
 
-    /// Runs a purge, and returns how many entries it removed.
-    fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
+    /// Runs a purge, which passes the key of each session that it removes. Returns how many were stored.
+    pub(super) fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
         self.unindex_evicted();
         removed
-    }
-
-    pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
-        self.invalidation.set_max_ttl(max_ttl);
     }
 
     /// Updates the gauges, and lets the map do its postponed work.

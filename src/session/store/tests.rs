@@ -4,13 +4,15 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::*;
+use crate::session::invalidation::tag_id::TagIds;
 
 const LIFE: Freshness =
     Freshness { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session_left: Duration::MAX };
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-    Store::new(max_bytes, LIFE.ttl, None, Clock::system(), metrics)
+    let invalidation = Arc::new(Invalidation::new(remembered_purges(max_bytes), LIFE.ttl, None));
+    Store::new(max_bytes, invalidation, Clock::system(), metrics)
 }
 
 fn answer(text: &str) -> SessionResponse {

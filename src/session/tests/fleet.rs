@@ -429,7 +429,7 @@ fn a_lookup_never_takes_from_before_a_poll_what_the_poll_confirms() {
     let tags = [Tag::Session(KEY), order()].map(|tag| id(&tag));
     let store = || {
         let (began, sent, fetch_id) =
-            (sessions.store.invalidation.epoch(), sessions.clock.now(), sessions.store.begin_fetch(KEY));
+            (sessions.invalidation.epoch(), sessions.clock.now(), sessions.store.begin_fetch(KEY));
         let answer = SessionResponse { body: Bytes::from(truth.load(Ordering::SeqCst).to_string()), ..super::answer() };
         let life = Duration::from_secs(60);
         let freshness = Freshness { ttl: life, age: Duration::ZERO, stale: Duration::ZERO, session_left: life };
