@@ -19,7 +19,7 @@ use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
 use super::stored::{from_fleet, from_hit, from_stale, seconds};
-use crate::session::freshness::{NotStored, RequestDirectives};
+use crate::session::freshness::RequestDirectives;
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, FromFleet, LookupResult};
 use crate::sezzle::error::is_error;
@@ -110,8 +110,8 @@ impl Proxy {
                 let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, body, request);
                 Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
             }
-            LookupResult::Streaming(forwarded) => {
-                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(NotStored::TooLarge)), ..cache }))
+            LookupResult::Streaming(forwarded, reason) => {
+                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(reason)), ..cache }))
             }
             LookupResult::Failed(error) => Err(error),
             LookupResult::Lost => Err(ProxyError::Upstream(UpstreamError::timeout(
@@ -129,9 +129,9 @@ impl Proxy {
         cache: CacheStatus,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        let asked = self.sessions.begin(session);
+        let exchange = self.sessions.number_exchange(session);
         let response = self.read(head, head.headers.clone(), call, record).await?;
-        self.sessions.head_seen(asked, response.status, &response.headers);
+        self.sessions.head_seen(exchange, response.status, &response.headers);
         Ok(CallerResponse { cache: CacheStatus { fwd_status: response.cache.fwd_status, ..cache }, ..response })
     }
 }

@@ -4,45 +4,27 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::SessionCache;
 use super::entry::Entry;
-use super::flight::{Flight, FlightResult};
-use super::freshness::{self, Freshness, NotStored, RequestDirectives};
-use super::invalidation::{FetchId, PurgeEpoch, Refused};
+use super::exchanges::is_verdict;
+use super::flight::{Flight, FlightResult, LedFlight};
+use super::freshness::{Freshness, NotStored, RequestDirectives, decide};
+use super::invalidation::{PurgeEpoch, Refused};
+use super::response::SessionResponse;
 use super::results::{Fetched, Found, FromFleet, Hit, LookupResult};
 use super::revalidation::{Conditions, freshen, with_date};
+use super::store::FetchStart;
 use super::take::{self, Asked};
+use crate::clock::Now;
 use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
-    pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
-        let differs =
-            |entry: &Entry| status != StatusCode::OK || !Conditions::is_same_representation(&entry.answer(), headers);
-        // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
-        if is_verdict(status, || freshness::is_json(headers))
-            && self.store.get(asked.key).is_some_and(|entry| differs(&entry))
-        {
-            self.outdate(asked);
-        }
-    }
-
-    /// Numbers an exchange about a session that begins now, in the order of all exchanges.
-    pub fn begin(&self, key: Uuid) -> FetchId {
-        self.store.begin_fetch(key)
-    }
-
-    /// The number of exchanges about sessions so far.
-    pub fn fetches(&self) -> u64 {
-        self.store.fetches()
-    }
-
     /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
     /// answer, if it can be revalidated. The second value is `true` if the answer came from another caller's fetch.
     ///
@@ -57,7 +39,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
-        // Before the epoch, for the same reason as in `find`.
+        // The outlook is loaded before the epoch, so the epoch counts every purge that the outlook knows of.
         let may_join = self.outlook().is_none_or(|outlook| outlook.may_join(self.clock.now()));
         let arrived = self.invalidation.epoch();
         // One deadline for all of the waits below.
@@ -76,35 +58,49 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                     let result = timeout_at(until, own).await;
                     return (result.ok().and_then(Result::ok).unwrap_or(LookupResult::Lost), false);
                 }
-                Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
-                    Ok(FlightResult::Answer { answer, tags, stored, is_taken }) => {
-                        let accepts = |freshness: Freshness| directives.accept(freshness.age, freshness.ttl);
-                        if is_taken && !stored.is_ok_and(accepts) {
-                            break;
-                        }
-                        let now = self.clock.mono();
-                        match self.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
-                            Ok(()) => {
-                                let fleet = if is_taken { FromFleet::Hit } else { FromFleet::NotAsked };
-                                return (LookupResult::Answer(answer, stored, fleet), true);
-                            }
-                            Err(Refused::Purged) => {}
-                            Err(Refused::Open) => break,
-                        }
+                Role::Follower(flight) => {
+                    let landed = timeout_at(until, flight.answer()).await.unwrap_or(FlightResult::Lost);
+                    let follower = Follower { directives, arrived, takes_any: not_before.is_none() };
+                    match self.follow(&follower, flight.epoch, landed) {
+                        Followed::Done(result) => return (result, true),
+                        Followed::TryNewer => {}
+                        Followed::Alone => break,
                     }
-                    // A fetch that began before a purge and failed says nothing about the state after it.
-                    Ok(FlightResult::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
-                    Ok(FlightResult::Failed(error)) => return (LookupResult::Failed(error), true),
-                    Ok(FlightResult::Released) => break,
-                    Ok(FlightResult::Lost) | Err(_) => return (LookupResult::Lost, true),
-                },
+                }
                 Role::Alone => break,
             }
         }
-        let began = self.invalidation.epoch();
+        let (epoch, may_store) = (self.invalidation.epoch(), !directives.no_store);
+        let plan = FetchPlan { key, epoch, may_store, basis: None, from_fleet: FromFleet::NotAsked };
         // Boxed: hardly any lookup needs this future's room.
-        let alone = Box::pin(self.settle(key, began, !directives.no_store, None, FromFleet::NotAsked, fetch(None)));
+        let alone = Box::pin(self.settle(plan, fetch(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
+    }
+
+    /// Decides what a follower does with the result of a flight that began at `began`.
+    fn follow<S>(&self, follower: &Follower<'_>, began: PurgeEpoch, landed: FlightResult<E>) -> Followed<S, E> {
+        let Follower { directives, arrived, takes_any } = *follower;
+        match landed {
+            FlightResult::Answer { answer, tags, stored, is_taken } => {
+                let accepts = |freshness: Freshness| directives.accept(freshness.age, freshness.ttl);
+                if is_taken && !stored.is_ok_and(accepts) {
+                    return Followed::Alone;
+                }
+                match self.invalidation.accepts(tags.as_deref(), began, arrived, self.clock.mono()) {
+                    Ok(()) => {
+                        let from_fleet = if is_taken { FromFleet::Hit } else { FromFleet::NotAsked };
+                        Followed::Done(LookupResult::Answer(answer, stored, from_fleet))
+                    }
+                    Err(Refused::Purged) => Followed::TryNewer,
+                    Err(Refused::Open) => Followed::Alone,
+                }
+            }
+            // A fetch that began before a purge and failed says nothing about the state after it.
+            FlightResult::Failed(_) if arrived > began && takes_any => Followed::TryNewer,
+            FlightResult::Failed(error) => Followed::Done(LookupResult::Failed(error)),
+            FlightResult::Released => Followed::Alone,
+            FlightResult::Lost => Followed::Done(LookupResult::Lost),
+        }
     }
 
     /// Joins the fetch in progress, or begins one.
@@ -121,7 +117,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&key)
-            && not_before.is_none_or(|epoch| flight.began >= epoch)
+            && not_before.is_none_or(|epoch| flight.epoch >= epoch)
         {
             return Role::Follower(Arc::clone(flight));
         }
@@ -133,48 +129,59 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if flights.len() >= self.max_flights {
             return Role::Alone;
         }
-        let (give, own) = oneshot::channel();
-        let began = self.invalidation.epoch();
-        let (guard, share) = self.flights.begin(&mut flights, key, began);
+        let flight = self.flights.begin(&mut flights, key, self.invalidation.epoch());
         drop(flights);
+        Role::Leader(self.lead(flight, directives, fetch))
+    }
 
-        let (cache, directives) = (Arc::clone(self), *directives);
-        // Read after `began`: a purge from now on counts as one after the fetch began.
+    /// Starts the task of a flight. The result for the caller who leads it comes through the channel.
+    fn lead<S, F>(
+        self: &Arc<Self>,
+        flight: LedFlight<E>,
+        directives: &RequestDirectives,
+        fetch: impl Fn(Option<Conditions>) -> F,
+    ) -> oneshot::Receiver<LookupResult<S, E>>
+    where
+        S: Send + 'static,
+        F: Future<Output = Fetched<S, E>> + Send + 'static,
+    {
+        let (give, own) = oneshot::channel();
+        let (key, epoch) = (flight.key(), flight.epoch());
+        // The stored answer is read after the epoch: a purge from now on counts as one after the fetch began.
         let now = self.clock.now();
-        let (basis, conditions) =
-            self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
+        let stored = self.store.get(key).and_then(|entry| entry.conditions(now).map(|conditions| (entry, conditions)));
+        let (basis, conditions) = stored.unzip();
+        let plan = FetchPlan { key, epoch, may_store: true, basis, from_fleet: FromFleet::NotAsked };
+        let (cache, directives) = (Arc::clone(self), *directives);
         // Boxed: a task is moved several times before it runs.
         let fetch = Box::pin(fetch(conditions));
-        // The flight's callers and the drain wait for this task, which ends by itself: every fetch has a deadline.
+        // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
-            let (result, shared) = cache.take_or_settle(key, began, &directives, basis, fetch).await;
+            let (result, shared) = cache.take_or_settle(plan, &directives, fetch).await;
             if matches!(shared, FlightResult::Released) {
                 cache.unshared.insert(key, ());
             }
-            // The flight leaves the list only now that the answer is stored: new callers must find that answer, and
-            // must not wait for a flight that is over.
-            drop(guard);
-            share.send_replace(Some(shared));
+            // The flight lands only now that its answer is stored: new callers must find that answer, and must not wait
+            // for a flight that is over.
+            flight.land(shared);
             let _ = give.send(result);
         });
-        Role::Leader(own)
+        own
     }
 
     /// Takes the answer from the fleet, or else runs a fetch, as [`SessionCache::settle`] does.
     async fn take_or_settle<S>(
         &self,
-        key: Uuid,
-        began: PurgeEpoch,
+        plan: FetchPlan,
         directives: &RequestDirectives,
-        basis: Option<Entry>,
         fetch: impl Future<Output = Fetched<S, E>>,
-    ) -> (LookupResult<S, E>, FlightResult<E>) {
-        match self.take(key, directives).await {
-            Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
+    ) -> Settled<S, E> {
+        match self.take(plan.key, directives).await {
+            Asked::No => self.settle(plan, fetch).await,
             Asked::Missed(awaited) => {
                 // The log that was read meanwhile may have purged what is fetched only now.
-                let (began, missed) = (self.invalidation.epoch(), FromFleet::Miss { stored: false });
-                let settled = self.settle(key, began, true, basis, missed, fetch).await;
+                let (epoch, from_fleet) = (self.invalidation.epoch(), FromFleet::Miss { stored: false });
+                let settled = self.settle(FetchPlan { epoch, from_fleet, ..plan }, fetch).await;
                 let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));
                 if let Some(awaited) = awaited.filter(|_| is_shared) {
                     awaited.shared();
@@ -189,77 +196,88 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
     }
 
-    /// Runs a fetch and stores the answer if allowed. Returns the result for the caller who asked for the fetch, and
-    /// the result for those who waited.
+    /// Runs a fetch and stores the answer if allowed.
+    async fn settle<S>(&self, plan: FetchPlan, fetch: impl Future<Output = Fetched<S, E>>) -> Settled<S, E> {
+        let (sent, id) = (self.clock.now(), self.store.begin_fetch(plan.key));
+        let start = FetchStart { id, epoch: plan.epoch, sent };
+        let fetched = fetch.await;
+        self.settle_fetched(&plan, start, fetched)
+    }
+
+    /// Stores the result of a fetch if allowed.
     ///
     /// A 304, which says that `basis` is unchanged, counts like any other answer: Sezzle gave it after the fetch began,
     /// so the answer is stored and shared as if the same body had been sent again.
-    async fn settle<S>(
-        &self,
-        key: Uuid,
-        began: PurgeEpoch,
-        may_store: bool,
-        basis: Option<Entry>,
-        asked: FromFleet,
-        fetch: impl Future<Output = Fetched<S, E>>,
-    ) -> (LookupResult<S, E>, FlightResult<E>) {
-        let (sent, fetch_id) = (self.clock.now(), self.store.begin_fetch(key));
-        let fetched = fetch.await;
-        let now = self.clock.now();
-        let answer = match fetched {
-            Fetched::Whole(answer) => answer,
-            Fetched::Unchanged(headers) => match basis {
-                Some(basis) => freshen(&basis.answer(), &headers),
-                None => return (LookupResult::Lost, FlightResult::Lost),
+    fn settle_fetched<S>(&self, plan: &FetchPlan, start: FetchStart, fetched: Fetched<S, E>) -> Settled<S, E> {
+        match fetched {
+            Fetched::Whole(answer) => self.settle_answer(plan, start, answer),
+            Fetched::Unchanged(headers) => match &plan.basis {
+                Some(basis) => self.settle_answer(plan, start, freshen(&basis.answer(), &headers)),
+                None => (LookupResult::Lost, FlightResult::Lost),
             },
             Fetched::Streaming(stream, status) => {
-                self.count_not_stored(NotStored::TooLarge);
+                let reason = NotStored::TooLarge;
+                self.count_not_stored(reason);
                 if status == StatusCode::OK {
-                    self.outdate(fetch_id);
+                    self.outdate(start.id);
                 }
-                return (LookupResult::Streaming(stream), FlightResult::Released);
+                (LookupResult::Streaming(stream, reason), FlightResult::Released)
             }
-            Fetched::Failed(error) => return (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
-        };
+            Fetched::Failed(error) => (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
+        }
+    }
+
+    fn settle_answer<S>(&self, plan: &FetchPlan, start: FetchStart, answer: SessionResponse) -> Settled<S, E> {
+        let (key, now) = (plan.key, self.clock.now());
         let facts = SessionFacts::read(&answer.body);
         let tags = facts.as_ref().map(|facts| self.invalidation.tags(key, facts));
-        let elapsed = now.since(sent);
-        let rules = self.rules.load();
-        let decided =
-            freshness::decide(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        let allowed = self.allows(plan, start, &answer, facts.as_ref(), now);
         self.note_date(&answer, now);
         let answer = with_date(answer, now.wall);
-        // Before the answer is checked: a purge that the offer does not include must end the answer for others too.
-        let offer = if decided.is_ok() && may_store { self.offer(key) } else { None };
-        let stored = match (decided, &tags) {
-            (Ok(_), _) if !may_store => Err(NotStored::Request),
-            (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent, &answer, tags, freshness, now),
+        // Take the offer before the check. A purge after it then also invalidates what other sidecars receive.
+        let offer = if allowed.is_ok() { self.offer(key) } else { None };
+        let stored = match (allowed, &tags) {
+            (Ok(freshness), Some(tags)) => self.store.insert(start, &answer, tags, freshness, now),
             (Ok(_), None) => Err(NotStored::Unreadable),
             (Err(reason), _) => Err(reason),
         };
-        if (decided.is_err() || !may_store) && is_verdict(answer.status, || is_error(&answer.body)) {
-            self.outdate(fetch_id);
+        if allowed.is_err() && is_verdict(answer.status, || is_error(&answer.body)) {
+            self.outdate(start.id);
         }
-        match &stored {
+        match stored {
             Ok(freshness) => self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64()),
-            Err(reason) => self.count_not_stored(*reason),
+            Err(reason) => self.count_not_stored(reason),
         }
         let answer = Arc::new(answer);
-        let is_shared = match (&stored, &facts, &tags) {
+        let is_shared = match (stored, &facts, &tags) {
             (Ok(freshness), Some(facts), Some(tags)) => {
-                self.share(offer, key, || take::stored(&answer, tags, facts, *freshness, now))
+                self.share(offer, key, || take::stored(&answer, tags, facts, freshness, now))
             }
             _ => false,
         };
-        let fleet = match asked {
+        let from_fleet = match plan.from_fleet {
             FromFleet::Miss { .. } => FromFleet::Miss { stored: is_shared },
-            FromFleet::NotAsked | FromFleet::Hit => asked,
+            FromFleet::NotAsked | FromFleet::Hit => plan.from_fleet,
         };
         let shared = match stored {
             Err(reason) if reason.forbids_sharing() => FlightResult::Released,
             Ok(_) | Err(_) => FlightResult::Answer { answer: Arc::clone(&answer), tags, stored, is_taken: false },
         };
-        (LookupResult::Answer(answer, stored, fleet), shared)
+        (LookupResult::Answer(answer, stored, from_fleet), shared)
+    }
+
+    /// Whether the rules and the caller allow an answer to be stored, and for how long.
+    fn allows(
+        &self,
+        plan: &FetchPlan,
+        start: FetchStart,
+        answer: &SessionResponse,
+        facts: Option<&SessionFacts>,
+        now: Now,
+    ) -> Result<Freshness, NotStored> {
+        let (rules, elapsed) = (self.rules.load(), now.since(start.sent));
+        let freshness = decide(&rules.policy, plan.key, answer.status, &answer.headers, facts, elapsed, now)?;
+        if plan.may_store { Ok(freshness) } else { Err(NotStored::Request) }
     }
 
     fn count_not_stored(&self, reason: NotStored) {
@@ -273,11 +291,21 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 }
 
-/// Whether an answer states the session's fate, not only that this request failed: it then outdates the stored one.
-fn is_verdict(status: StatusCode, is_of_sezzle: impl FnOnce() -> bool) -> bool {
-    let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    status == StatusCode::OK || is_gone && is_of_sezzle()
+/// The facts about a fetch before it is sent.
+struct FetchPlan {
+    key: Uuid,
+    /// The epoch of purges at which the fetch begins.
+    epoch: PurgeEpoch,
+    /// Whether the caller allows its answer to be stored.
+    may_store: bool,
+    /// The stored answer that a 304 would confirm.
+    basis: Option<Entry>,
+    /// The part of the fleet so far.
+    from_fleet: FromFleet,
 }
+
+/// The result for the caller who asked for a fetch, and the result for those who waited.
+type Settled<S, E> = (LookupResult<S, E>, FlightResult<E>);
 
 enum Role<S, E> {
     /// The session was stored in the meantime.
@@ -287,5 +315,23 @@ enum Role<S, E> {
     /// Another caller was first.
     Follower(Arc<Flight<E>>),
     /// There are too many flights already, so this caller fetches alone.
+    Alone,
+}
+
+/// A caller who has waited for a flight.
+struct Follower<'d> {
+    directives: &'d RequestDirectives,
+    /// The epoch of purges when the caller arrived.
+    arrived: PurgeEpoch,
+    /// Whether the caller joined a flight of any age, and can still ask for a newer one.
+    takes_any: bool,
+}
+
+/// The next step of a caller who has waited for a flight.
+enum Followed<S, E> {
+    Done(LookupResult<S, E>),
+    /// Join or lead a flight that began after the arrival.
+    TryNewer,
+    /// Fetch alone.
     Alone,
 }

@@ -18,8 +18,8 @@ pub(super) struct Flights<E>(Arc<Mutex<HashMap<Uuid, Arc<Flight<E>>>>>);
 /// A fetch that several callers may wait for.
 #[derive(Debug)]
 pub(super) struct Flight<E> {
-    /// The beginning of the fetch, in the order of purges.
-    pub(super) began: PurgeEpoch,
+    /// The epoch of purges at which the fetch began.
+    pub(super) epoch: PurgeEpoch,
     shared: watch::Receiver<Option<FlightResult<E>>>,
 }
 
@@ -51,16 +51,11 @@ impl<E> Flights<E> {
     }
 
     /// Puts a new flight on the locked list, and replaces an older one.
-    pub(super) fn begin(
-        &self,
-        list: &mut HashMap<Uuid, Arc<Flight<E>>>,
-        key: Uuid,
-        began: PurgeEpoch,
-    ) -> (FlightGuard<E>, watch::Sender<Option<FlightResult<E>>>) {
+    pub(super) fn begin(&self, list: &mut HashMap<Uuid, Arc<Flight<E>>>, key: Uuid, epoch: PurgeEpoch) -> LedFlight<E> {
         let (share, shared) = watch::channel(None);
-        let flight = Arc::new(Flight { began, shared });
+        let flight = Arc::new(Flight { epoch, shared });
         list.insert(key, Arc::clone(&flight));
-        (FlightGuard { flights: Self(Arc::clone(&self.0)), key, flight }, share)
+        LedFlight { listed: Listed { flights: Self(Arc::clone(&self.0)), key, flight }, share }
     }
 }
 
@@ -72,14 +67,36 @@ impl<E: Clone> Flight<E> {
     }
 }
 
+/// A flight in the hands of its task.
+pub(super) struct LedFlight<E> {
+    listed: Listed<E>,
+    share: watch::Sender<Option<FlightResult<E>>>,
+}
+
+impl<E> LedFlight<E> {
+    pub(super) fn key(&self) -> Uuid {
+        self.listed.key
+    }
+
+    pub(super) fn epoch(&self) -> PurgeEpoch {
+        self.listed.flight.epoch
+    }
+
+    /// Takes the flight off the list, and gives its result to all who wait.
+    pub(super) fn land(self, result: FlightResult<E>) {
+        drop(self.listed);
+        self.share.send_replace(Some(result));
+    }
+}
+
 /// Removes a flight from the list when its task ends, however the task ends.
-pub(super) struct FlightGuard<E> {
+struct Listed<E> {
     flights: Flights<E>,
     key: Uuid,
     flight: Arc<Flight<E>>,
 }
 
-impl<E> Drop for FlightGuard<E> {
+impl<E> Drop for Listed<E> {
     fn drop(&mut self) {
         let mut list = self.flights.lock();
         // A newer flight may have replaced this one.

@@ -11,6 +11,7 @@ mod changed;
 mod elsewhere;
 pub mod ending;
 pub mod entry;
+mod exchanges;
 mod fetch;
 mod flight;
 pub mod freshness;

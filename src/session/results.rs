@@ -92,7 +92,8 @@ pub enum LookupResult<S, E> {
     Stored(Hit),
     /// An answer, its freshness if it is stored now, and the part of the fleet in it.
     Answer(Arc<SessionResponse>, Result<Freshness, NotStored>, FromFleet),
-    Streaming(S),
+    /// An answer that has to be streamed, and why it is not stored.
+    Streaming(S, NotStored),
     Failed(E),
     /// No answer in the time that a caller waits, or the task of the fetch ended without one.
     Lost,

@@ -13,6 +13,7 @@ use super::invalidation::{FetchId, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use super::revalidation::single;
 use super::shared::{Awaited, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
+use super::store::FetchStart;
 use crate::clock::{Now, Wall};
 use crate::sezzle::clock::SezzleClock;
 use crate::sezzle::session::{Expiration, SessionFacts};
@@ -99,7 +100,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if !directives.accept(freshness.age, freshness.ttl) {
             return Err(BodyResult::Expired);
         }
-        let stored = self.store.insert(fetch_id, began, sent, &answer, &tags, freshness, now);
+        let start = FetchStart { id: fetch_id, epoch: began, sent };
+        let stored = self.store.insert(start, &answer, &tags, freshness, now);
         let freshness = stored.map_err(|_| BodyResult::Purged)?;
         self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64());
         Ok((answer, tags, freshness))

@@ -18,6 +18,16 @@ use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 
+/// The beginning of a fetch, in three orders: of all fetches, of purges, and of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchStart {
+    pub(super) id: FetchId,
+    /// The epoch of purges when the fetch began.
+    pub(super) epoch: PurgeEpoch,
+    /// When the fetch was sent.
+    pub(super) sent: Now,
+}
+
 /// How many purged tags a store of this size remembers one by one.
 pub(super) fn remembered_purges(max_bytes: u64) -> usize {
     usize::try_from((max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG)).unwrap_or(usize::MAX)
@@ -71,21 +81,18 @@ impl Store {
         self.next_id.load(Ordering::Relaxed)
     }
 
-    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry. Fails
-    /// when one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
-    /// stored.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own about one fetch")]
+    /// Stores an answer. Returns the freshness of the entry. Fails when one of the tags was purged after the fetch began
+    /// or is unsettled, or a fetch that began later has already been stored.
     pub(super) fn insert(
         &self,
-        fetch_id: FetchId,
-        began: PurgeEpoch,
-        sent: Now,
+        start: FetchStart,
         answer: &SessionResponse,
         tags: &[TagId],
         freshness: Freshness,
         now: Now,
     ) -> Result<Freshness, NotStored> {
-        let result = self.invalidation.store(tags, began, sent.mono, fetch_id, |most| {
+        let FetchStart { id: fetch_id, epoch, sent } = start;
+        let result = self.invalidation.store(tags, epoch, sent.mono, fetch_id, |most| {
             if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }

@@ -24,10 +24,15 @@ fn tags(key: Uuid, order: &Tag) -> [TagId; 2] {
     [&Tag::Session(key), order].map(|tag| TagIds::alone().id(tag))
 }
 
+/// A fetch that begins now.
+fn start(store: &Store, key: Uuid) -> FetchStart {
+    FetchStart { epoch: store.invalidation.epoch(), sent: Clock::system().now(), id: store.begin_fetch(key) }
+}
+
 /// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
-    let (began, now, fetch_id) = (store.invalidation.epoch(), Clock::system().now(), store.begin_fetch(key));
-    store.insert(fetch_id, began, now, &answer(text), &tags(key, order), LIFE, now)
+    let start = start(store, key);
+    store.insert(start, &answer(text), &tags(key, order), LIFE, start.sent)
 }
 
 fn key(number: u32) -> Uuid {
@@ -96,10 +101,9 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                         let version: u64 = std::str::from_utf8(&entry.answer().body).unwrap().parse().unwrap();
                         assert!(version >= known, "{version} was found after {known} was acknowledged");
                     }
-                    let (began, now, fetch_id) =
-                        (store.invalidation.epoch(), Clock::system().now(), store.begin_fetch(key(number)));
+                    let start = start(store, key(number));
                     let answer = answer(&truth.load(Ordering::SeqCst).to_string());
-                    let _ = store.insert(fetch_id, began, now, &answer, &tags(key(number), order), LIFE, now);
+                    let _ = store.insert(start, &answer, &tags(key(number), order), LIFE, start.sent);
                     if known == CHANGES {
                         break;
                     }

@@ -17,6 +17,7 @@ use crate::session::freshness::MAX_IDENTIFIER;
 use crate::session::horizon::{Horizon, SharedHorizon, Trust};
 use crate::session::invalidation::Cause;
 use crate::session::invalidation::tag_id::{TagId, TagIds};
+use crate::session::store::FetchStart;
 
 /// Something that the cache told the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -428,12 +429,11 @@ fn a_lookup_never_takes_from_before_a_poll_what_the_poll_confirms() {
     let (sessions, horizon) = (&pod.sessions, &pod.horizon);
     let tags = [Tag::Session(KEY), order()].map(|tag| id(&tag));
     let store = || {
-        let (began, sent, fetch_id) =
-            (sessions.invalidation.epoch(), sessions.clock.now(), sessions.store.begin_fetch(KEY));
+        let (epoch, sent, id) = (sessions.invalidation.epoch(), sessions.clock.now(), sessions.store.begin_fetch(KEY));
         let answer = SessionResponse { body: Bytes::from(truth.load(Ordering::SeqCst).to_string()), ..super::answer() };
         let life = Duration::from_secs(60);
         let freshness = Freshness { ttl: life, age: Duration::ZERO, stale: Duration::ZERO, session_left: life };
-        let _ = sessions.store.insert(fetch_id, began, sent, &answer, &tags, freshness, sent);
+        let _ = sessions.store.insert(FetchStart { id, epoch, sent }, &answer, &tags, freshness, sent);
     };
     thread::scope(|scope| {
         scope.spawn(|| {
