@@ -25,15 +25,16 @@ use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
-    /// answer, if it can be revalidated. The second value is `true` if the answer came from another caller's fetch.
+    /// Fetches a session, or waits for the fetch in progress. `ask_sezzle` receives the conditions to revalidate a
+    /// stored answer, if it can be revalidated. The second value is `true` if the answer came from another caller's
+    /// fetch.
     ///
     /// A caller that goes away does not end a shared fetch: such a fetch runs in a task of its own.
     pub async fn fetch<S, F>(
         self: &Arc<Self>,
         key: Uuid,
         directives: &RequestDirectives,
-        fetch: impl Fn(Option<Conditions>) -> F,
+        ask_sezzle: impl Fn(Option<Conditions>) -> F,
     ) -> (LookupResult<S, E>, bool)
     where
         S: Send + 'static,
@@ -52,7 +53,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             if alone {
                 break;
             }
-            match self.join_or_lead(key, directives, not_before, &fetch) {
+            match self.join_or_lead(key, directives, not_before, &ask_sezzle) {
                 Role::Stored(hit) => return (LookupResult::Stored(hit), true),
                 Role::Leader(own) => {
                     let result = timeout_at(until, own).await;
@@ -73,7 +74,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let (epoch, may_store) = (self.invalidation.epoch(), !directives.no_store);
         let plan = FetchPlan { key, epoch, may_store, basis: None, from_fleet: FromFleet::NotAsked };
         // Boxed: hardly any lookup needs this future's room.
-        let alone = Box::pin(self.settle(plan, fetch(None)));
+        let alone = Box::pin(self.settle(plan, ask_sezzle(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
     }
 
@@ -109,7 +110,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         key: Uuid,
         directives: &RequestDirectives,
         not_before: Option<PurgeEpoch>,
-        fetch: impl Fn(Option<Conditions>) -> F,
+        ask_sezzle: impl Fn(Option<Conditions>) -> F,
     ) -> Role<S, E>
     where
         S: Send + 'static,
@@ -131,7 +132,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let flight = self.flights.begin(&mut flights, key, self.invalidation.epoch());
         drop(flights);
-        Role::Leader(self.lead(flight, directives, fetch))
+        Role::Leader(self.lead(flight, directives, ask_sezzle))
     }
 
     /// Starts the task of a flight. The result for the caller who leads it comes through the channel.
@@ -139,7 +140,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self: &Arc<Self>,
         flight: LedFlight<E>,
         directives: &RequestDirectives,
-        fetch: impl Fn(Option<Conditions>) -> F,
+        ask_sezzle: impl Fn(Option<Conditions>) -> F,
     ) -> oneshot::Receiver<LookupResult<S, E>>
     where
         S: Send + 'static,
@@ -154,7 +155,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let plan = FetchPlan { key, epoch, may_store: true, basis, from_fleet: FromFleet::NotAsked };
         let (cache, directives) = (Arc::clone(self), *directives);
         // Boxed: a task is moved several times before it runs.
-        let fetch = Box::pin(fetch(conditions));
+        let fetch = Box::pin(ask_sezzle(conditions));
         // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
             let (result, shared) = cache.take_or_settle(plan, &directives, fetch).await;

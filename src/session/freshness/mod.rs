@@ -77,11 +77,37 @@ pub fn decide(
     elapsed: Duration,
     now: Now,
 ) -> Result<Freshness, NotStored> {
-    // The origin's prohibitions come first, because they also decide about sharing, whatever the answer is.
     let origin = OriginFreshness::read(headers, elapsed, now);
+    // The origin's prohibitions come first, because they also decide about sharing, whatever the answer is.
     if policy.honor_origin {
         origin.allows()?;
     }
+    let facts = storable(asked, status, headers, facts)?;
+    let stated = if policy.honor_origin { origin.remaining() } else { None };
+    let session_left = match facts.expiration {
+        Expiration::At(at) => time_left(at, policy, origin.date, elapsed, now)?,
+        Expiration::Unreadable => return Err(NotStored::Expiration),
+        Expiration::NotTokenized => Duration::MAX,
+    };
+    let ttl = match (stated, &facts.expiration) {
+        (Some(stated), _) => stated,
+        (None, Expiration::NotTokenized) if policy.untokenized_ttl.is_zero() => return Err(NotStored::Untokenized),
+        (None, Expiration::NotTokenized) => policy.untokenized_ttl,
+        (None, Expiration::At(_) | Expiration::Unreadable) => Duration::MAX,
+    };
+    let ttl = ttl.min(policy.max_ttl).min(session_left);
+    let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
+    let stale = policy.stale_if_error.min(allowed).min(session_left.saturating_sub(ttl));
+    Ok(Freshness { ttl, age: origin.age, stale, session_left })
+}
+
+/// The facts about a session, if its answer may be stored at all.
+fn storable<'f>(
+    asked: Uuid,
+    status: StatusCode,
+    headers: &HeaderMap,
+    facts: Option<&'f SessionFacts>,
+) -> Result<&'f SessionFacts, NotStored> {
     if varies(headers) {
         return Err(NotStored::Vary);
     }
@@ -101,28 +127,7 @@ pub fn decide(
     if facts.order.iter().chain(&facts.tokens).any(|identifier| identifier.len() > MAX_IDENTIFIER) {
         return Err(NotStored::Unreadable);
     }
-
-    let mut ttl = policy.max_ttl;
-    let lifetime = if policy.honor_origin { origin.remaining() } else { None };
-    if let Some(lifetime) = lifetime {
-        ttl = ttl.min(lifetime);
-    }
-    let session_left = match facts.expiration {
-        Expiration::At(at) => time_left(at, policy, origin.date, elapsed, now)?,
-        Expiration::Unreadable => return Err(NotStored::Expiration),
-        Expiration::NotTokenized if lifetime.is_none() => {
-            ttl = ttl.min(policy.untokenized_ttl);
-            Duration::MAX
-        }
-        Expiration::NotTokenized => Duration::MAX,
-    };
-    ttl = ttl.min(session_left);
-    if ttl.is_zero() {
-        return Err(NotStored::Untokenized);
-    }
-    let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
-    let stale = policy.stale_if_error.min(allowed).min(session_left.saturating_sub(ttl));
-    Ok(Freshness { ttl, age: origin.age, stale, session_left })
+    Ok(facts)
 }
 
 /// The time left until `tokenize.expiration`, less the margin, by the gateway's or the local clock, whichever is ahead.
