@@ -24,13 +24,13 @@ use crate::threads::Threads;
 
 impl App {
     /// Reads the configuration, the merchant's keys and the secrets of callers again. Ends within `READ_TIMEOUT`.
-    pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
+    pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Reread> + Send + use<> {
         read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
 
     /// Puts the new configuration in force, or logs every mistake in it and changes nothing. A reload cannot fail
     /// half-way. Requests in progress finish under the old configuration.
-    pub fn reload(&mut self, read: Read) -> ConfigReload {
+    pub fn reload(&mut self, read: Reread) -> ConfigReload {
         let read = read.and_then(|read| {
             let mistakes: Vec<String> =
                 self.exposed_address(&read.settings).into_iter().chain(self.moved_secrets(&read)).collect();
@@ -116,7 +116,7 @@ fn log_changes(Changes { applied, need_restart }: &Changes) {
 }
 
 /// A configuration, or every mistake in it.
-pub type Read = Result<Configured, Vec<String>>;
+pub type Reread = Result<Configured, Vec<String>>;
 
 /// A configuration, and the files that were read for it.
 pub struct Configured {
@@ -126,7 +126,7 @@ pub struct Configured {
     secrets: Vec<Secrets>,
 }
 
-async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
+async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Reread {
     let read = threads.run(move || read_blocking(&files, &in_use));
     match timeout(READ_TIMEOUT, read).await {
         Ok(Ok(read)) => read,
@@ -140,7 +140,7 @@ async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
 // Longer than the wait for a pipe of the configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
+fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Reread {
     let loaded = config::load(files, env::vars_os())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let sources = key_sources(&loaded.settings);

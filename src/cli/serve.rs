@@ -19,7 +19,7 @@ use super::process::{Signals, on_runtime, report};
 #[cfg(feature = "simulator")]
 use super::process::{complain, program};
 use super::second_signal::ends_at_once;
-use crate::app::reload::Read;
+use crate::app::reload::Reread;
 use crate::app::{App, BUILD, Blocking, DrainEnd, Materials, Parts, StartError, open_audit};
 use crate::audit::OpenFile;
 use crate::clock::{Clock, Mono};
@@ -177,7 +177,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waits for the configuration that a task reads; for ever if no task reads one.
-async fn finished(reading: &mut Option<JoinHandle<Read>>) -> Read {
+async fn finished(reading: &mut Option<JoinHandle<Reread>>) -> Reread {
     match reading {
         Some(reading) => {
             reading.await.unwrap_or_else(|_| Err(vec!["the sidecar could not read the configuration".to_owned()]))

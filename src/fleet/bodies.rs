@@ -124,7 +124,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let opened = sealed.as_ref().map(|sealed| unseal(sealed, &keys.keys(), body));
         let page = read.page();
         // If the log does not go on, the link joins anew at its next poll.
-        let goes_on = pod.read(&sessions, &page, |log, now| log.read(ticket, &page, now)).is_ok();
+        let goes_on = pod.obey(&sessions, &page, |log, now| log.advance(ticket, &page, now)).is_ok();
         let SharedBody { facts: Facts { position, times, tags }, answer } = match opened {
             Some(Ok(body)) => body,
             None => return Err(Miss::Absent { fetched }),
@@ -132,20 +132,20 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
             Some(Err(_)) if sealed.is_some_and(|sealed| sealed.is_empty()) => return other(BodyResult::Absent),
             Some(Err(_)) => return other(BodyResult::Unopened),
         };
-        let began = {
+        let epoch = {
             // The epoch is read under the lock, so every later purge, by the log or by this pod, counts as one since
             // then.
             let log = pod.lock();
             (goes_on && log.may_take(ticket, &page, &tags, position)).then(|| sessions.epoch())
         };
-        let Some(began) = began else { return other(BodyResult::Purged) };
+        let Some(epoch) = epoch else { return other(BodyResult::Purged) };
         let Terms { margin, max_ttl, sezzle } = terms;
         let reader = Reader { server: ServerClock::new(read.time, sent, received), sezzle, margin, max_ttl };
         let Some(left) = left(&times, &reader, clock.now()) else { return other(BodyResult::Expired) };
         let Answer { etag, headers, body } = answer;
         let (status, fwd_status) = (StatusCode::OK, StatusCode::OK);
         let answer = SessionResponse { status, fwd_status, headers, etag, body };
-        Ok(Taken { answer, tags, began, sent, ttl: left.ttl, age: left.age, session_left: left.session })
+        Ok(Taken { answer, tags, epoch, sent, ttl: left.ttl, age: left.age, session_left: left.session })
     }
 
     /// The result of a question that failed. After a late reply, lookups pause.

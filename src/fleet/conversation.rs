@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Pipeline;
 
-use super::commands::{self, Read};
+use super::commands::{self, LogReply};
 use super::connect::{Connection, Line, STEP};
 use super::entry::{LogId, Position};
 use super::failure::Failure;
@@ -43,12 +43,12 @@ impl Conversation<'_> {
     }
 
     /// Reads the log from a position on, as far as one reply goes.
-    pub async fn scan(&self, from: Position) -> Result<Read, Failure> {
+    pub async fn scan(&self, from: Position) -> Result<LogReply, Failure> {
         self.ask(FleetCommand::Join, &commands::scan(self.names, from), STEP, commands::scanned).await
     }
 
     /// Polls the log from a position on.
-    pub async fn poll(&self, from: Position) -> Result<Read, Failure> {
+    pub async fn poll(&self, from: Position) -> Result<LogReply, Failure> {
         let sent = self.clock.now();
         let limit = patience(self.pod.times().poll);
         let read = self.ask(FleetCommand::Poll, &commands::poll(self.names, from), limit, commands::polled).await?;
@@ -59,7 +59,7 @@ impl Conversation<'_> {
 
     /// Publishes a batch. Returns the position of each entry, which is `None` if there is no log, and the log after
     /// that.
-    pub async fn publish(&self, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
+    pub async fn publish(&self, batch: &Batch) -> Result<(Vec<Option<Position>>, LogReply), Failure> {
         let limit = patience(self.pod.times().poll);
         let read = |replies| commands::published(replies, batch);
         self.ask(FleetCommand::Publish, &commands::publish(self.names, batch), limit, read).await

@@ -26,7 +26,7 @@ pub async fn join<E: Clone + Send + Sync + 'static>(
             (Step::GoOn(ticket), _) if why.is_none() => {
                 let read = talk.poll(ticket.from()).await?;
                 let page = read.page();
-                why = talk.pod.read(sessions, &page, |log, now| log.polled(&ticket, &page, now)).err();
+                why = talk.pod.obey(sessions, &page, |log, now| log.polled(&ticket, &page, now)).err();
                 if why.is_none() && page.is_whole {
                     return Ok(());
                 }
@@ -40,7 +40,7 @@ pub async fn join<E: Clone + Send + Sync + 'static>(
         };
         let read = talk.scan(from).await?;
         let page = read.page();
-        match talk.pod.read(sessions, &page, |log, now| log.rejoin(&greeting, &page, now)) {
+        match talk.pod.obey(sessions, &page, |log, now| log.rejoin(&greeting, &page, now)) {
             Ok(()) => {
                 let is_moved = talk.connection.is_moved;
                 talk.pod.series.rejoined(if is_moved { RejoinReason::Moved } else { reason(why, &greeting) });

@@ -134,13 +134,13 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     }
 
     async fn serve(&mut self, parts: &Parts<E>, talk: &Conversation<'_>) -> Result<(), Failure> {
-        joined(parts, talk, None).await?;
+        join_in_time(parts, talk, None).await?;
         parts.pod.lend(Lent { line: talk.connection.line().clone(), names: talk.names.clone() });
         loop {
             self.note(parts, Situation::Synced { at: talk.connection.at.clone() }, Duration::ZERO);
             let asked = parts.clock.mono();
             if let Err(why) = exchange(parts, talk).await? {
-                joined(parts, talk, Some(why)).await?;
+                join_in_time(parts, talk, Some(why)).await?;
             }
             self.tidy(parts);
             if !self.wait(parts, asked).await {
@@ -223,7 +223,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
 }
 
 /// Joins the log within [`ATTEMPT`].
-async fn joined<E: Clone + Send + Sync + 'static>(
+async fn join_in_time<E: Clone + Send + Sync + 'static>(
     parts: &Parts<E>,
     talk: &Conversation<'_>,
     why: Option<Rejoin>,
@@ -243,12 +243,12 @@ async fn exchange<E: Clone + Send + Sync + 'static>(
     if let Some(batch) = batch {
         let (positions, read) = talk.publish(&batch).await?;
         let page = read.page();
-        return Ok(pod.read(sessions, &page, |log, now| log.published(&batch, &positions, &page, now)));
+        return Ok(pod.obey(sessions, &page, |log, now| log.published(&batch, &positions, &page, now)));
     }
     let Some(ticket) = ticket else { return Ok(Err(Rejoin::Connect)) };
     let read = talk.poll(ticket.from()).await?;
     let page = read.page();
-    Ok(pod.read(sessions, &page, |log, now| log.polled(&ticket, &page, now)))
+    Ok(pod.obey(sessions, &page, |log, now| log.polled(&ticket, &page, now)))
 }
 
 /// The state that metrics show after this failure, until the next attempt.

@@ -69,7 +69,7 @@ pub struct Taken {
     /// The tags by which the log was searched for purges.
     pub tags: Vec<TagId>,
     /// Up to this epoch, no purge of the log forbids the answer.
-    pub began: PurgeEpoch,
+    pub epoch: PurgeEpoch,
     /// When the request for the answer was sent.
     pub sent: Now,
     /// How long from now the answer may be served.

@@ -80,7 +80,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         taken: Taken,
         directives: &RequestDirectives,
     ) -> Result<(SessionResponse, Arc<[TagId]>, Freshness), BodyResult> {
-        let Taken { answer, tags: searched, began, sent, ttl, age, session_left } = taken;
+        let Taken { answer, tags: searched, epoch, sent, ttl, age, session_left } = taken;
         let facts = SessionFacts::read(&answer.body).ok_or(BodyResult::Unopened)?;
         let tags = self.invalidation.tags(fetch_id.key, &facts);
         if *tags != *searched {
@@ -100,7 +100,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if !directives.accept(freshness.age, freshness.ttl) {
             return Err(BodyResult::Expired);
         }
-        let start = FetchStart { id: fetch_id, epoch: began, sent };
+        let start = FetchStart { id: fetch_id, epoch, sent };
         let stored = self.store.insert(start, &answer, &tags, freshness, now);
         let freshness = stored.map_err(|_| BodyResult::Purged)?;
         self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64());

@@ -58,7 +58,7 @@ struct Inner<E> {
 }
 
 /// A signed webhook after its purge.
-struct Read {
+struct Purged {
     event: Event,
     is_json: bool,
     removed: usize,
@@ -97,17 +97,17 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         // The task goes on if Sezzle hangs up: the service's own work cannot be undone either.
         let forwarded = self.0.tasks.spawn(async move {
             // The purge comes first: the service looks up the session when it hears of the event.
-            let read = this.read(&body).await;
+            let purged = this.purge(&body).await;
             this.0.drift.offer(Subject::Webhook, &body);
             let error = this.forward(&head, body).await.err();
             let result = match &error {
-                None if read.is_json => WebhookResult::Accepted,
+                None if purged.is_json => WebhookResult::Accepted,
                 None => WebhookResult::Malformed,
                 Some(ForwardError::Refused(_) | ForwardError::Failed(_)) => WebhookResult::ForwardFailed,
                 Some(ForwardError::Timeout) => WebhookResult::ForwardTimeout,
                 Some(ForwardError::Busy) => WebhookResult::Busy,
             };
-            this.record(result, Some(&read), error.as_ref(), None, began);
+            this.record(result, Some(&purged), error.as_ref(), None, began);
             result
         });
         forwarded.await.unwrap_or(WebhookResult::ForwardFailed).answer()
@@ -138,7 +138,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     }
 
     /// Reads the event and purges the sessions that it concerns, here and at the other sidecars of a fleet.
-    async fn read(&self, body: &[u8]) -> Read {
+    async fn purge(&self, body: &[u8]) -> Purged {
         let event = Event::read(body);
         let is_json = event.is_some();
         let event = event.unwrap_or_else(Event::unreadable);
@@ -154,7 +154,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
                 sessions.purge_all().await
             }
         };
-        Read { event, is_json, removed }
+        Purged { event, is_json, removed }
     }
 
     async fn forward(&self, head: &Parts, body: Bytes) -> Result<(), ForwardError> {
@@ -188,14 +188,14 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     fn record(
         &self,
         result: WebhookResult,
-        read: Option<&Read>,
+        purged: Option<&Purged>,
         error: Option<&ForwardError>,
         hint: Option<&'static str>,
         began: Instant,
     ) {
-        let event = read.map_or(OTHER_EVENT, |read| read.event.name());
+        let event = purged.map_or(OTHER_EVENT, |purged| purged.event.name());
         self.0.metrics.webhooks.with_label_values(&[event, result.as_str()]).inc();
-        if read.is_some() {
+        if purged.is_some() {
             self.0.metrics.last_webhook.note();
         }
         if result != WebhookResult::Accepted {
@@ -203,8 +203,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
             let kind = Kind { about: "webhook", what: result.as_str(), code, ..Kind::default() };
             self.0.metrics.recent_errors.note(kind, None);
         }
-        let webhook = read.and_then(|read| read.event.uuid.as_deref());
-        let removed = read.map(|read| read.removed);
+        let webhook = purged.and_then(|purged| purged.event.uuid.as_deref());
+        let removed = purged.map(|purged| purged.removed);
         let (result, code) = (result.as_str(), result.status().as_u16());
         let dur_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         match error {

@@ -16,14 +16,14 @@ use crate::secret::Secret;
 
 /// A reply that holds entries of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct LogReply {
     pub items: Vec<Item>,
     pub is_whole: bool,
     /// The server's clock in milliseconds.
     pub time: u64,
 }
 
-impl Read {
+impl LogReply {
     pub fn page(&self) -> Page<'_> {
         Page { items: &self.items, is_whole: self.is_whole, time: self.time }
     }
@@ -141,7 +141,7 @@ pub fn scan(names: &Names, from: Position) -> Pipeline {
 }
 
 /// Reads the replies to [`scan`].
-pub fn scanned(mut replies: Replies) -> Result<Read, Failure> {
+pub fn scanned(mut replies: Replies) -> Result<LogReply, Failure> {
     read(&mut replies, SCAN)
 }
 
@@ -154,7 +154,7 @@ pub fn poll(names: &Names, from: Position) -> Pipeline {
 }
 
 /// Reads the replies to [`poll`].
-pub fn polled(mut replies: Replies) -> Result<Read, Failure> {
+pub fn polled(mut replies: Replies) -> Result<LogReply, Failure> {
     replies.next("SETRANGE")?.number()?;
     read(&mut replies, POLL)
 }
@@ -171,7 +171,7 @@ pub fn publish(names: &Names, batch: &Batch) -> Pipeline {
 }
 
 /// Reads the replies to [`publish`]. A position is `None` if there was no log.
-pub fn published(mut replies: Replies, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
+pub fn published(mut replies: Replies, batch: &Batch) -> Result<(Vec<Option<Position>>, LogReply), Failure> {
     let positions = batch.entries().map(|_| replies.next("XADD")?.position()).collect::<Result<_, _>>()?;
     Ok((positions, read(&mut replies, POLL)?))
 }
@@ -196,7 +196,7 @@ pub fn take(names: &Names, body: &str, flight: Option<&str>, from: Position) -> 
 }
 
 /// Reads the replies to [`take`]: the body, whether a pod fetches it, and the log.
-pub fn taken(mut replies: Replies, with_flight: bool) -> Result<(Option<Vec<u8>>, bool, Read), Failure> {
+pub fn taken(mut replies: Replies, with_flight: bool) -> Result<(Option<Vec<u8>>, bool, LogReply), Failure> {
     let body = replies.next("GET")?.bytes()?;
     let fetched = with_flight && replies.next("GET")?.bytes()?.is_some();
     Ok((body, fetched, read(&mut replies, POLL)?))
@@ -244,10 +244,10 @@ fn range(pipeline: &mut Pipeline, names: &Names, from: Position, most: usize) {
     pipeline.cmd("TIME");
 }
 
-fn read(replies: &mut Replies, most: usize) -> Result<Read, Failure> {
+fn read(replies: &mut Replies, most: usize) -> Result<LogReply, Failure> {
     let items = replies.next("XRANGE")?.items()?;
     let time = replies.next("TIME")?.time()?;
-    Ok(Read { is_whole: items.len() < most, items, time })
+    Ok(LogReply { is_whole: items.len() < most, items, time })
 }
 
 /// A field of a reply to INFO.

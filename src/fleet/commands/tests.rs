@@ -251,7 +251,7 @@ fn a_batch_is_appended_to_a_log_that_exists() {
     let now = Now { mono: Mono(Duration::from_secs(1000)), ..Now::default() };
     assert!(matches!(log.greet(&greeting), Step::Scan(..)));
     let (entry, time) = (greeting.ends.expect("a log").0, greeting.time);
-    let page = Read { items: vec![entry], is_whole: true, time };
+    let page = LogReply { items: vec![entry], is_whole: true, time };
     log.rejoin(&greeting, &page.page(), now.mono).expect("joined");
     let tag = TagId([7; 16]);
     log.purge(tag, now.mono);

@@ -81,7 +81,7 @@ impl Log {
         self.outbox.rejoin();
         let mut effects = vec![Effect::Rejoined { cause, doubt: self.uncovered(greeting, oldest, newest, now) }];
         for item in page.items {
-            effects.extend(self.apply(item, page.time, now));
+            effects.extend(self.note_entry(item, page.time, now));
         }
         // After a page that was cut, the log is not yet read to its end.
         self.state = State::Late;

@@ -145,12 +145,12 @@ impl Log {
         Some(Ticket { generation: self.generation, from: place.last, sent: now })
     }
 
-    /// Reads the reply to a lookup's question, which does not prolong the lease: only a poll shows that the server
-    /// still accepts what others publish.
+    /// Advances by the reply to a lookup's question. Only a poll prolongs the lease, because only a poll shows that the
+    /// server still accepts what others publish.
     ///
     /// # Errors
     /// When the log does not go on from the last known entry.
-    pub fn read(&mut self, ticket: &Ticket, page: &Page<'_>, now: Mono) -> Result<Vec<Effect>, Rejoin> {
+    pub fn advance(&mut self, ticket: &Ticket, page: &Page<'_>, now: Mono) -> Result<Vec<Effect>, Rejoin> {
         if ticket.generation != self.generation {
             return Ok(Vec::new());
         }
@@ -158,17 +158,17 @@ impl Log {
         let fresh = go_on(ticket.from, last, page.items).ok_or(Rejoin::Gap)?;
         let mut effects = Vec::with_capacity(fresh.len());
         for item in fresh {
-            effects.extend(self.apply(item, page.time, now));
+            effects.extend(self.note_entry(item, page.time, now));
         }
         Ok(effects)
     }
 
-    /// Reads the reply to a poll.
+    /// Advances by the reply to a poll, and prolongs the lease.
     ///
     /// # Errors
     /// When the log does not go on from the last known entry.
     pub fn polled(&mut self, ticket: &Ticket, page: &Page<'_>, now: Mono) -> Result<Vec<Effect>, Rejoin> {
-        let effects = self.read(ticket, page, now)?;
+        let effects = self.advance(ticket, page, now)?;
         if ticket.generation == self.generation && page.is_whole {
             // An entry that was appended after the question was sent need not be in the reply.
             self.horizon.sync(ticket.sent);
@@ -199,7 +199,7 @@ impl Log {
     }
 
     /// Notes one entry, and returns its effect on memory. `time` is the server's clock in milliseconds.
-    fn apply(&mut self, item: &Item, time: u64, now: Mono) -> Option<Effect> {
+    fn note_entry(&mut self, item: &Item, time: u64, now: Mono) -> Option<Effect> {
         if let Some(place) = &mut self.place {
             place.last = *item;
         }

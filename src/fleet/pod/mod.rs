@@ -117,26 +117,26 @@ impl Pod {
         self.times.store(Arc::new(times));
     }
 
-    /// Locks the state of the log. A change that memory must obey goes through [`Pod::read`].
+    /// Locks the state of the log. A change that memory must obey goes through [`Pod::obey`].
     pub fn lock(&self) -> MutexGuard<'_, Log> {
         // No code under the lock can leave the log half changed.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a reply, applies its effects to memory, and publishes the horizon. Nobody sees the log or the horizon
+    /// Advances the log by a reply, applies its effects to memory, and publishes the horizon. Nobody sees the log or the horizon
     /// meanwhile.
     ///
     /// # Errors
     /// When the log does not go on from the last known entry.
-    pub fn read<E: Clone + Send + Sync + 'static>(
+    pub fn obey<E: Clone + Send + Sync + 'static>(
         &self,
         sessions: &SessionCache<E>,
         page: &Page<'_>,
-        read: impl FnOnce(&mut Log, Mono) -> Result<Vec<Effect>, Rejoin>,
+        advance: impl FnOnce(&mut Log, Mono) -> Result<Vec<Effect>, Rejoin>,
     ) -> Result<(), Rejoin> {
         let mut log = self.lock();
         let before = log.last();
-        apply(sessions, read(&mut log, self.clock.mono())?);
+        apply(sessions, advance(&mut log, self.clock.mono())?);
         self.horizon.publish(*log.horizon());
         for item in page.items.iter().filter(|item| before.is_none_or(|before| item.at > before)) {
             let direction = if log.is_own(item) { Direction::Published } else { Direction::Applied };

@@ -58,7 +58,7 @@ impl Joined {
         assert!(matches!(pod.lock().greet(&greeting), Step::Scan(..)));
         let this = Self { pod, sessions, shift, metrics, entries: vec![first] };
         let page = this.page(&this.entries);
-        this.pod.read(&this.sessions, &page, |log, now| log.rejoin(&greeting, &page, now)).expect("joined");
+        this.pod.obey(&this.sessions, &page, |log, now| log.rejoin(&greeting, &page, now)).expect("joined");
         this
     }
 
@@ -79,7 +79,7 @@ impl Joined {
         let positions: Vec<_> = appended.iter().skip(1).map(|item| Some(item.at)).collect();
         let page = self.page(&appended);
         let published = |log: &mut Log, now| log.published(&batch, &positions, &page, now);
-        self.pod.read(&self.sessions, &page, published).expect("the log goes on");
+        self.pod.obey(&self.sessions, &page, published).expect("the log goes on");
     }
 
     fn write(&self) -> u64 {

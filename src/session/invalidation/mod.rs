@@ -128,7 +128,7 @@ impl Invalidation {
     ///
     /// Fails when one of the tags was purged after `began`, a write to one of them is unsettled or under way at another
     /// sidecar, or `insert` refuses.
-    pub fn store<T>(
+    pub fn insert_unless_purged<T>(
         &self,
         tags: &[TagId],
         began: PurgeEpoch,

@@ -92,7 +92,7 @@ impl Store {
         now: Now,
     ) -> Result<Freshness, NotStored> {
         let FetchStart { id: fetch_id, epoch, sent } = start;
-        let result = self.invalidation.store(tags, epoch, sent.mono, fetch_id, |most| {
+        let result = self.invalidation.insert_unless_purged(tags, epoch, sent.mono, fetch_id, |most| {
             if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }

@@ -130,7 +130,7 @@ fn taken(sessions: &Sessions) -> Taken {
     Taken {
         answer: answer(),
         tags: tags(),
-        began: sessions.epoch(),
+        epoch: sessions.epoch(),
         sent,
         ttl: Duration::from_secs(10),
         age: Duration::from_secs(20),
@@ -250,7 +250,7 @@ async fn nothing_is_taken_that_a_purge_or_these_rules_forbid() {
             |sessions, taken| {
                 let overdue = sessions.clock.mono().plus(Duration::from_secs(30));
                 sessions.begin_elsewhere(ids().id(&Tag::order("o")), 7, overdue);
-                taken.began = sessions.epoch();
+                taken.epoch = sessions.epoch();
             },
             BodyResult::Purged,
         ),

@@ -118,7 +118,7 @@ fn only_a_whole_poll_prolongs_the_lease() {
     assert_eq!(log.polled(&ticket, &cut, at(100).mono), Ok(vec![Effect::Changed(A)]));
     assert_eq!((log.horizon().synced, log.state()), (Some(at(0)), State::Late));
     let ticket = log.ask(at(200)).expect("joined");
-    assert_eq!(log.read(&ticket, &page(&items[1..], 200), at(200).mono), Ok(vec![]), "a lookup");
+    assert_eq!(log.advance(&ticket, &page(&items[1..], 200), at(200).mono), Ok(vec![]), "a lookup");
     assert_eq!((log.horizon().synced, log.state()), (Some(at(0)), State::Late));
     assert_eq!(log.polled(&ticket, &page(&items[1..], 250), at(250).mono), Ok(vec![]));
     assert_eq!((log.horizon().synced, log.state()), (Some(at(200)), State::Synced), "as of when it was sent");

@@ -38,7 +38,7 @@ fn store(
     sent: Mono,
     id: u64,
 ) -> Result<Duration, NotStored> {
-    invalidation.store(&ids(tags), began, sent, FetchId { key: KEY, id }, Ok)
+    invalidation.insert_unless_purged(&ids(tags), began, sent, FetchId { key: KEY, id }, Ok)
 }
 
 fn later(seconds: f64) -> Mono {
@@ -64,8 +64,8 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
     let late = invalidation.epoch();
 
     let fetch_id = FetchId { key: KEY, id: 1 };
-    let refused =
-        invalidation.store(&ids(&tags), early, START, fetch_id, |_| -> Result<(), _> { panic!("must not run") });
+    let refused = invalidation
+        .insert_unless_purged(&ids(&tags), early, START, fetch_id, |_| -> Result<(), _> { panic!("must not run") });
     assert_eq!(refused, Err(NotStored::Purged));
     assert_eq!(accepts(&invalidation, Some(&tags), early, early), Ok(()), "it joined before the purge");
     assert_eq!(accepts(&invalidation, Some(&tags), early, late), Err(Refused::Purged));
@@ -96,8 +96,9 @@ fn what_begins_during_a_purge_began_before_it() {
 fn what_is_not_stored_is_not_indexed() {
     let invalidation = invalidation(8);
     let (tags, fetch_id) = ([Tag::order("o")], FetchId { key: KEY, id: 1 });
-    let superseded =
-        invalidation.store(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Err::<(), _>(NotStored::Superseded));
+    let superseded = invalidation.insert_unless_purged(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| {
+        Err::<(), _>(NotStored::Superseded)
+    });
     assert_eq!(superseded, Err(NotStored::Superseded));
     assert!(invalidation.lock().index.len() == 0);
 }
@@ -204,7 +205,9 @@ fn what_left_the_cache_leaves_the_index() {
     let tags = [Tag::order("o")];
     let (old, new) = (FetchId { key: KEY, id: 1 }, FetchId { key: KEY, id: 2 });
     for fetch_id in [old, new] {
-        invalidation.store(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Ok(())).expect("stored");
+        invalidation
+            .insert_unless_purged(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Ok(()))
+            .expect("stored");
     }
     invalidation.unindex(ids(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");

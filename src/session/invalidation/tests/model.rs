@@ -250,7 +250,7 @@ impl World {
         let newer =
             self.entries.get(&fetch.fetch_id.key).is_some_and(|(known, _)| known.fetch_id.id > fetch.fetch_id.id);
         let insert = |most| if newer { Err(NotStored::Superseded) } else { Ok(most) };
-        let result = self.core.store(&all_ids(&tags), fetch.began, fetch.sent, fetch.fetch_id, insert);
+        let result = self.core.insert_unless_purged(&all_ids(&tags), fetch.began, fetch.sent, fetch.fetch_id, insert);
         if self.exact {
             assert_eq!(result, expected, "{fetch:?} {tags:?}");
         } else if let Ok(most) = result {

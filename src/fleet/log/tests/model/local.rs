@@ -279,7 +279,7 @@ impl Local {
         }
         let cache = cache(true);
         if reader.memory.is_some() {
-            cache.store(&[TAG], cache.epoch(), now, FETCH, Ok).expect("nothing was purged");
+            cache.insert_unless_purged(&[TAG], cache.epoch(), now, FETCH, Ok).expect("nothing was purged");
         }
         cache.set_open(reader.open.clone());
         let (began, is_removed) = (cache.epoch(), Cell::new(false));
@@ -304,7 +304,7 @@ impl Local {
         }
         reader.open = cache.open();
         reader.memory = reader.memory.filter(|_| !is_removed.get());
-        let refused = cache.store(&[TAG], began, NEVER, FETCH, |_| Err::<(), _>(NotStored::Superseded));
+        let refused = cache.insert_unless_purged(&[TAG], began, NEVER, FETCH, |_| Err::<(), _>(NotStored::Superseded));
         if refused == Err(NotStored::Purged) {
             reader.flight.iter_mut().for_each(|flight| flight.is_clean = false);
         }
@@ -313,7 +313,7 @@ impl Local {
     fn may_store(&self, reader: &Reader, flight: &Fetched) -> bool {
         let is_clean = flight.is_clean || self.is(Without::StoreCheck);
         let (cache, began, _) = remembered(reader, true, [!is_clean, false]);
-        cache.store(&[TAG], began, flight.began.mono, FETCH, Ok).is_ok()
+        cache.insert_unless_purged(&[TAG], began, flight.began.mono, FETCH, Ok).is_ok()
     }
 
     /// Whether a caller who waits for a flight may have its answer now.

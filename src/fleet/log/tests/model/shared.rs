@@ -281,7 +281,7 @@ impl Sharing {
         let (mut changed, mut pod) = (world.clone(), Pod::clone(&world.pods[READER]));
         let with_body = !self.is(Without::LogWithBody);
         let page = if with_body { world.redis.range(ticket.from()) } else { vec![ticket.from] };
-        let is_taken = match pod.log.read(ticket, &whole(&page), at(NOW).mono) {
+        let is_taken = match pod.log.advance(ticket, &whole(&page), at(NOW).mono) {
             Ok(effects) => {
                 self.obey(&mut changed, &mut pod, READER, &effects);
                 let may = pod.log.may_take(ticket, &whole(&page), &[TAG], body.position);
