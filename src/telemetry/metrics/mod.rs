@@ -1,8 +1,8 @@
 //! Every metric, its labels and its help text.
 //!
 //! Label values come from closed sets of words in the code, never from a request, so no caller can create a series.
-//! Series that alerts use exist from the start with the value 0: `app` creates them, because it knows every set of
-//! words.
+//! Series that alerts use exist from the start with the value 0. The constructor of the part that counts creates them, or
+//! `app` in its file `initial.rs`, if the words are those of several parts or the part has no constructor.
 
 mod bound;
 mod build;
