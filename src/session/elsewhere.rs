@@ -8,8 +8,8 @@ use super::invalidation::tag_id::TagId;
 use crate::clock::Mono;
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// A write through another sidecar begins: purges the tag. Nothing is stored under it until the write ends, or has
-    /// been `overdue` for as long as a session may live.
+    /// A write through another sidecar begins: purges the tag. Nothing is stored under it until the write ends. If no
+    /// end comes, storing resumes `max_ttl` after `overdue`.
     pub fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono) {
         let now = self.clock.mono();
         self.store.run_purge(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));

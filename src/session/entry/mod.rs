@@ -103,8 +103,8 @@ impl HeaderWriter<'_> {
         }
     }
 
-    /// Adds a header unless the answer has one of its name. Such headers come last, so with no slot left the answer has
-    /// one.
+    /// Adds a header unless the answer has one of its name. Call this after all other additions: if no slot is left, the
+    /// stored headers have this name already.
     #[inline]
     pub fn set_missing(&mut self, name: HeaderName, value: HeaderValue) {
         match self {

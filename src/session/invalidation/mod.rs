@@ -117,7 +117,8 @@ impl Invalidation {
         if overdue.is_some_and(|overdue| now < overdue) {
             return Err(Refused::Open);
         }
-        // In a fleet, a purge after the arrival may be the end of a write that was answered before it.
+        // In a fleet, the end of a write can reach this sidecar after its caller has the answer. So a purge after the
+        // arrival counts too.
         let in_order = arrived <= began && !self.in_fleet;
         let last = tags.map_or_else(|| self.epoch(), |tags| state.history.mark(tags).last);
         if in_order || last <= began { Ok(()) } else { Err(Refused::Purged) }
