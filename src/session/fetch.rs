@@ -180,7 +180,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         match self.take(plan.key, directives).await {
             Asked::No => self.settle(plan, fetch).await,
             Asked::Missed(awaited) => {
-                // The log that was read meanwhile may have purged what is fetched only now.
+                // Purges by the log that was read meanwhile come before this fetch, which begins only now.
                 let (epoch, from_fleet) = (self.invalidation.epoch(), FromFleet::Miss { stored: false });
                 let settled = self.settle(FetchPlan { epoch, from_fleet, ..plan }, fetch).await;
                 let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));
@@ -235,7 +235,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let allowed = self.allows(plan, start, &answer, facts.as_ref(), now);
         self.note_date(&answer, now);
         let answer = with_date(answer, now.wall);
-        // Take the offer before the check. A purge after it then also invalidates what other sidecars receive.
+        // The offer comes before the check, so a purge after the offer also ends the answer for the other sidecars.
         let offer = if allowed.is_ok() { self.offer(key) } else { None };
         let stored = match (allowed, &tags) {
             (Ok(freshness), Some(tags)) => self.store.insert(start, &answer, tags, freshness, now),

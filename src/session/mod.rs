@@ -112,7 +112,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         })
     }
 
-    /// Looks up a session, by the caller's directives, both clocks, and in a fleet the horizon. Takes no lock.
+    /// Looks up a session, by the caller's directives, both clocks, and in a fleet the horizon. Takes none of our
+    /// locks.
     pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
         // Loaded before the entry is read: see `SharedHorizon::load`.
         let outlook = self.outlook();
