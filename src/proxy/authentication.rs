@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::cache_status::{CacheStatus, Source};
 use super::content::Content;
+use super::decision::Rights;
 use super::error::ProxyError;
-use super::exchange::Rights;
 use super::headers::clean;
 use super::links::answers::AnswerLinks;
 use super::public_key::{NamedKey, callers_public_key, looks_real};

@@ -1,8 +1,10 @@
 //! The decision about a request that has arrived.
 
+use std::sync::Arc;
+
+use http::HeaderValue;
 use uuid::Uuid;
 
-use super::exchange::Rights;
 use super::response::CallerResponse;
 use super::route::{Class, Matched};
 use crate::clock::Now;
@@ -26,6 +28,15 @@ pub(super) struct Call {
     pub at: Now,
     /// For a lookup that can be cached: why the cache did not answer it.
     pub missed: Option<Missed>,
+}
+
+/// The rights under which a request is sent.
+#[derive(Clone, Debug)]
+pub enum Rights {
+    /// The merchant's rights, by the token.
+    Merchant,
+    /// The rights of a public key, which are fewer, by this `Authorization`.
+    PublicKey(Arc<HeaderValue>),
 }
 
 /// A lookup that was not answered from the cache.

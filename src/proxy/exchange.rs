@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::attempt_log::{UnauthorizedAnswers, log_attempt, log_retry};
 use super::attempts::{Attempts, Event, Next};
 use super::content::{Content, GatewayResponse, MAX_LINKED, ReadAhead, Reading, read, require_content};
+use super::decision::Rights;
 use super::error::ProxyError;
 use super::etag;
 use super::headers::{clean, is_readable};
@@ -49,15 +50,6 @@ pub struct Sending {
     pub request_id: RequestId,
     /// The cost of the exchange, for logs.
     pub stats: Arc<UpstreamStats>,
-}
-
-/// The rights under which a request is sent.
-#[derive(Clone, Debug)]
-pub enum Rights {
-    /// The merchant's rights, by the token.
-    Merchant,
-    /// The rights of a public key, which are fewer, by this `Authorization`.
-    PublicKey(Arc<HeaderValue>),
 }
 
 /// The authorization of one attempt.

@@ -11,14 +11,15 @@ use http::{HeaderName, Method, Response, StatusCode};
 use uuid::Uuid;
 
 use super::allowed::{check_permission, identify};
+use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{admit, is_cacheable};
+use super::options::Forwarded;
 use super::presence::HeaderPresence;
 use super::public_key::callers_public_key;
 use super::route::amount::AmountPlace;
 use super::route::{Class, Matched, Route};
-use super::{Forwarded, card_data};
 use crate::caller::{Caller, Hosts};
 use crate::callers::amount::Bounds;
 use crate::callers::named::{KnownCaller, Stranger};

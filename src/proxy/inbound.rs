@@ -10,14 +10,14 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use super::arrival::shown_host;
-use super::decision::{Call, Decision, Missed};
+use super::decision::{Call, Decision, Missed, Rights};
 use super::error::ProxyError;
-use super::exchange::Rights;
+use super::options::Options;
 use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Class, Matched};
 use super::stored::from_hit;
-use super::{Options, Proxy, card_data, version_1};
+use super::{Proxy, card_data, version_1};
 use crate::caller::{Caller, Hosts, Refusal};
 use crate::callers::named::KnownCaller;
 use crate::clock::Now;

@@ -11,6 +11,7 @@ mod attempts;
 mod audited;
 mod authentication;
 mod body;
+mod build;
 pub mod cache_status;
 mod call;
 mod card_data;
@@ -27,6 +28,7 @@ pub mod headers;
 pub mod inbound;
 pub mod links;
 mod lookup;
+mod options;
 mod own_keys;
 pub mod presence;
 pub mod pressure;
@@ -49,7 +51,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use http_body::Body as _;
@@ -59,77 +60,34 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use self::arrival::{AmbiguousCertificates, UnservedPaths, log_arrival};
-use self::attempt_log::UnauthorizedAnswers;
 use self::authentication::Authentication;
+pub use self::build::Dependencies;
 use self::cache_status::{CacheStatus, Source};
 pub use self::call::READ_BODY;
 use self::content::Content;
 use self::decision::{Call, Decision};
-use self::error::{CODES, ProxyError};
+use self::error::ProxyError;
 use self::exchange::Exchange;
 use self::guard::{Panicked, caught};
 use self::headers::X_REQUEST_ID;
-use self::links::LinkRewriter;
-use self::links::answers::AnswerLinks;
+pub use self::options::{Forwarded, Limits, Options};
 use self::presence::HeaderPresence;
 use self::pressure::Pressure;
 use self::record::{Record, RecordSink, RequestId};
-use self::request_key::KeySource;
 use self::response::{Body, CallerResponse};
-use self::route::{Class, Route};
+use self::route::Class;
 pub use self::writes::Writes;
 use crate::audit::Audit;
-use crate::caller::{Caller, Hosts};
-use crate::callers::table::Table;
+use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::credentials::TokenManager;
-use crate::credentials::shop::Shops;
-use crate::drift::Drift;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstream;
 use crate::upstream::retry::RetrySafety;
 use crate::worker::PerWorker;
 
 pub type Sessions = SessionCache<ProxyError>;
-
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub hosts: Hosts,
-    pub limits: Limits,
-    /// Whether an idempotency key under another name counts.
-    pub normalise_request_id: bool,
-    pub forwarded: Forwarded,
-    /// One of this many hits is logged.
-    pub sample_hits: u64,
-    /// The callers that may call. `None` if everybody who reaches the listener may do everything.
-    pub callers: Option<Arc<ArcSwap<Table>>>,
-}
-
-/// The calls that are passed on only if the configuration says so.
-#[derive(Clone, Copy, Debug)]
-pub struct Forwarded {
-    /// `GET /v2/session/card/token/{token}`.
-    pub card_data: bool,
-    /// Every call below `/v1/`, except for an exchange of keys.
-    pub version_1: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Permits of a class of calls to Sezzle, and as many for bodies being received; see [`pressure`].
-    pub in_flight: usize,
-    /// Bytes of a request's body.
-    pub body: usize,
-    /// Until the head of the answer to a safe call.
-    pub read: Duration,
-    /// Until the head of the answer to a write.
-    pub write: Duration,
-    /// Until the head of a report.
-    pub report: Duration,
-}
 
 /// Serves requests. All connections of a process share one proxy; [`Proxy::with_options`] makes its successor.
 #[derive(Clone)]
@@ -150,70 +108,10 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
 }
 
-pub struct Dependencies {
-    pub sessions: Arc<Sessions>,
-    pub upstream: Upstream,
-    pub tokens: Arc<TokenManager>,
-    /// Leads links in answers back here. Without it, bodies pass as they are.
-    pub links: Option<LinkRewriter>,
-    pub writes: Writes,
-    pub audit: Option<Arc<Audit>>,
-    pub drift: Drift,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-}
-
 /// An answer, or the future of one.
 pub type Handled = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send>>>;
 
 impl Proxy {
-    pub fn new(
-        workers: usize,
-        options: Options,
-        Dependencies { sessions, upstream, tokens, links, writes, audit, drift, clock, metrics }: Dependencies,
-    ) -> Self {
-        for code in CODES.iter().filter(|code| code.is_refusal) {
-            metrics.requests_refused.with_label_values(&[code.word]).inc_by(0);
-        }
-        for route in Route::ALL.iter().filter(|route| **route != Route::Authentication) {
-            metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
-            metrics.refused_in_doubt.with_label_values(&[route.template()]).inc_by(0);
-        }
-        for source in KeySource::WORDS {
-            metrics.idempotency_keys.with_label_values(&[source]).inc_by(0);
-        }
-        let links = links.map(|rewriter| Arc::new(AnswerLinks::new(rewriter, Arc::clone(&metrics))));
-        let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
-        let authentication =
-            Authentication { shops, tokens: Arc::clone(&tokens), links: links.clone(), metrics: Arc::clone(&metrics) };
-        let exchange = Exchange {
-            upstream,
-            tokens,
-            links,
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-            unauthorized: UnauthorizedAnswers::default(),
-            drift,
-        };
-        Self {
-            pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
-            exchange: Arc::new(exchange),
-            authentication: Arc::new(authentication),
-            draining: Arc::new(AtomicBool::new(false)),
-            unserved_paths: Arc::default(),
-            ambiguous_certificates: Arc::default(),
-            sinks: PerWorker::new(workers, || {
-                Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
-            }),
-            options,
-            sessions,
-            writes,
-            audit,
-            clock,
-            metrics,
-        }
-    }
-
     /// This proxy with other options, except for `limits.in_flight`, which stays. Requests in progress finish under the
     /// options that they began with, except for `sample_hits`.
     pub fn with_options(&self, options: Options) -> Self {
