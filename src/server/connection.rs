@@ -27,7 +27,7 @@ use super::handshake::{self, Accepted};
 use super::listener::{Handler, Listener};
 use super::phase::{Busy, DRAIN_TIMEOUT, PhaseClock};
 use super::protocol::{self, MAX_HEADERS};
-use super::pumped::{pumped, refused};
+use super::pumped::{pumped, refusal_response};
 use super::refusal::{CLOSING, HEAD_TOO_LARGE};
 use super::socket::{Connection, Stream};
 use super::wake_flag::WakeFlag;
@@ -167,11 +167,11 @@ async fn serve_http2<H: Handler>(
         let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
         let caller = caller.clone();
         async move {
-            let Some(busy) = busy else { return Ok(refused(&CLOSING)) };
+            let Some(busy) = busy else { return Ok(refusal_response(&CLOSING)) };
             // hyper limits the bytes of a head in HTTP/2, but not the number of its lines.
             if request.headers().len() > MAX_HEADERS {
-                listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
-                return Ok(refused(&HEAD_TOO_LARGE));
+                listener.count_refused(Cut::Malformed);
+                return Ok(refusal_response(&HEAD_TOO_LARGE));
             }
             Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener, closing))
         }

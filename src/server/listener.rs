@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cut::Timeouts;
+use super::cut::{Cut, Timeouts};
 use super::tls::Tls;
 use super::workers::Workers;
 use crate::caller::Caller;
@@ -45,6 +45,13 @@ pub struct Listener {
     /// The tasks of the connections, for the drain to wait for.
     pub connections: TaskTracker,
     pub metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// Counts a connection that is refused, or cut for this reason.
+    pub(super) fn count_refused(&self, cut: Cut) {
+        self.metrics.connections_refused.with_label_values(&[self.name, cut.as_str()]).inc();
+    }
 }
 
 /// The two steps in which a listener stops.

@@ -38,7 +38,6 @@ impl Listener {
         let refusals = Arc::new(Semaphore::new(files::room_beside(MAX_REFUSALS)));
         let mut silent_until = None;
         let mut late = 0_u32;
-        let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
         loop {
             // Callers that had connected before the stop are still served.
             let accepted = tokio::select! {
@@ -63,31 +62,33 @@ impl Listener {
                 }
             };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                refused(Cut::Limit.as_str()).inc();
-                // Further connections are closed without a response: an overload must not use up memory either.
-                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-                    let listener = self.clone();
-                    self.connections.spawn(async move {
-                        let _ = timeout(REFUSAL_TIMEOUT, listener.turn_away(stream)).await;
-                        drop(permit);
-                    });
-                }
+                self.refuse(stream, &refusals);
                 continue;
             };
             let (handler, listener) = (handler.clone(), self.clone());
             self.workers.spawn(&self.connections, stream, move |stream| async move {
                 let _open = Counted::begin(listener.metrics.connections.with_label_values(&[listener.name]));
                 if let Err(cut) = serve_connection(stream, caller, handler, &listener).await {
-                    let labels = [listener.name, cut.as_str()];
-                    listener.metrics.connections_refused.with_label_values(&labels).inc();
+                    listener.count_refused(cut);
                 }
                 drop(permit);
             });
         }
     }
-}
 
-impl Listener {
+    /// Answers a connection over the limit in a task of its own. Without a permit for such an answer, closes the
+    /// connection without one: an overload must not use up memory either.
+    fn refuse(&self, stream: Stream, refusals: &Arc<Semaphore>) {
+        self.count_refused(Cut::Limit);
+        if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
+            let listener = self.clone();
+            self.connections.spawn(async move {
+                let _ = timeout(REFUSAL_TIMEOUT, listener.turn_away(stream)).await;
+                drop(permit);
+            });
+        }
+    }
+
     /// Answers a connection over the limit, over TLS if its caller speaks TLS.
     async fn turn_away(&self, stream: Stream) -> io::Result<()> {
         match (&self.tls, stream) {

@@ -59,7 +59,7 @@ where
 }
 
 /// A response of the listener's own, without a task for its body.
-pub(super) fn refused<B: Body<Data = Bytes>>(refusal: &Refusal) -> Response<Pumped<B>> {
+pub(super) fn refusal_response<B: Body<Data = Bytes>>(refusal: &Refusal) -> Response<Pumped<B>> {
     refusal.response().map(|body| {
         let (mut sender, channel) = Channel::new(1);
         // The channel is empty and takes one piece.
