@@ -23,20 +23,29 @@ pub enum AmountPlace {
 
 impl Route {
     pub fn amount_place(self, method: &Method) -> AmountPlace {
-        match (self, method.as_str()) {
-            _ if is_safe(method) => AmountPlace::None,
-            (Self::Sessions, "POST") => AmountPlace::Under(&["order", "order_amount"]),
-            (Self::Capture, "POST") => AmountPlace::Under(&["capture_amount"]),
-            (Self::Upcharge, "POST") => AmountPlace::Under(&["upcharge_amount"]),
-            (Self::CustomerOrder, "POST") => AmountPlace::Under(&["order_amount"]),
-            (Self::Refund | Self::Reauthorize, "POST") => AmountPlace::Under(&[]),
-            // `PATCH` of a checkout may name a new amount for each way of shipping.
-            (Self::Order, "PATCH") | (Self::Checkout | Self::Customer, "DELETE") => AmountPlace::None,
-            (Self::Release | Self::Preapprove | Self::Configuration | Self::WidgetQueue, "POST") => AmountPlace::None,
-            (Self::SessionCard, "PATCH") => AmountPlace::None,
-            (Self::Authentication | Self::Webhooks | Self::WebhookTest | Self::Webhook, _) => AmountPlace::None,
-            (_, _) => AmountPlace::Unknown,
+        if is_safe(method) {
+            return AmountPlace::None;
         }
+        // The one unsafe method that is documented for the call, and the place of the amount with it.
+        let (documented, place) = match self {
+            Self::Sessions => (Method::POST, AmountPlace::Under(&["order", "order_amount"])),
+            Self::Capture => (Method::POST, AmountPlace::Under(&["capture_amount"])),
+            Self::Upcharge => (Method::POST, AmountPlace::Under(&["upcharge_amount"])),
+            Self::CustomerOrder => (Method::POST, AmountPlace::Under(&["order_amount"])),
+            Self::Refund | Self::Reauthorize => (Method::POST, AmountPlace::Under(&[])),
+            Self::Release | Self::Preapprove => (Method::POST, AmountPlace::None),
+            Self::Configuration | Self::WidgetQueue => (Method::POST, AmountPlace::None),
+            Self::Order | Self::SessionCard => (Method::PATCH, AmountPlace::None),
+            // `PATCH` of a checkout may name a new amount for each way of shipping.
+            Self::Checkout | Self::Customer => (Method::DELETE, AmountPlace::None),
+            Self::Authentication | Self::Webhooks | Self::WebhookTest | Self::Webhook => return AmountPlace::None,
+            Self::CardSession | Self::Session | Self::CardToken | Self::Customers => return AmountPlace::Unknown,
+            Self::TokenSession | Self::TokenCustomer | Self::FeatureFlag => return AmountPlace::Unknown,
+            Self::SettlementSummaries | Self::SettlementDetails | Self::OrdersReport => return AmountPlace::Unknown,
+            Self::InterestBalance | Self::InterestActivity => return AmountPlace::Unknown,
+            Self::Other | Self::Version1 => return AmountPlace::Unknown,
+        };
+        if *method == documented { place } else { AmountPlace::Unknown }
     }
 
     /// Checks whether a call with this body stays within the bounds of its caller.

@@ -45,22 +45,36 @@ impl Matched {
     }
 
     fn remedy_without_key(&self, method: &Method) -> Remedy {
-        match (self.route, method) {
-            (Route::CardToken, _) => Remedy::NewCard,
+        match self.route {
+            Route::CardToken => Remedy::NewCard,
             _ if is_safe(method) => Remedy::Repeat,
             // Sezzle charges nobody before a shopper has finished the checkout.
-            (Route::Sessions | Route::CardSession, &Method::POST) => Remedy::NewSession,
-            // The same order again, and one more event that is only a test.
-            (Route::SessionCard, &Method::PATCH) | (Route::WebhookTest, &Method::POST) => Remedy::Repeat,
-            (Route::Customer | Route::Preapprove, _) => Remedy::ReadCustomer,
-            (Route::Webhooks | Route::Webhook, _) => Remedy::ListWebhooks,
+            Route::Sessions | Route::CardSession if *method == Method::POST => Remedy::NewSession,
+            // The same order again.
+            Route::SessionCard if *method == Method::PATCH => Remedy::Repeat,
+            // One more event that is only a test.
+            Route::WebhookTest if *method == Method::POST => Remedy::Repeat,
+            Route::Customer | Route::Preapprove => Remedy::ReadCustomer,
+            Route::Webhooks | Route::Webhook => Remedy::ListWebhooks,
             // An order of version 1 has an identifier of its own.
-            (Route::Version1, _) => Remedy::AskSezzle,
-            _ => match self.subject {
-                Subject::Order(_) => Remedy::ReadOrder,
-                Subject::Session { .. } => Remedy::ReadSession,
-                Subject::Token(_) | Subject::Other => Remedy::AskSezzle,
-            },
+            Route::Version1 => Remedy::AskSezzle,
+            Route::Sessions | Route::CardSession | Route::Session | Route::SessionCard => self.read_subject(),
+            Route::Order | Route::Checkout | Route::Capture | Route::Refund => self.read_subject(),
+            Route::Release | Route::Reauthorize | Route::Upcharge => self.read_subject(),
+            Route::Authentication | Route::Customers | Route::CustomerOrder => self.read_subject(),
+            Route::TokenSession | Route::TokenCustomer | Route::WebhookTest => self.read_subject(),
+            Route::SettlementSummaries | Route::SettlementDetails | Route::OrdersReport => self.read_subject(),
+            Route::InterestBalance | Route::InterestActivity => self.read_subject(),
+            Route::FeatureFlag | Route::Configuration | Route::WidgetQueue | Route::Other => self.read_subject(),
+        }
+    }
+
+    /// The order or the session below which the path lies shows what a write did.
+    fn read_subject(&self) -> Remedy {
+        match self.subject {
+            Subject::Order(_) => Remedy::ReadOrder,
+            Subject::Session { .. } => Remedy::ReadSession,
+            Subject::Token(_) | Subject::Other => Remedy::AskSezzle,
         }
     }
 }
