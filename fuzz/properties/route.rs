@@ -84,7 +84,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
     if lower.strip_prefix("/v2/session/card/token/").is_some_and(|token| !token.is_empty()) {
         assert_eq!(
             (matched.route, class_and_call(matched, method)),
-            (Route::CardToken, (Class::Money, RetrySafety::Once))
+            (Route::CardToken, (Class::Money, RetrySafety::DestructiveRead))
         );
     }
     // An unknown write is a write too, and below an order or a token it names the sessions to purge.
@@ -101,7 +101,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
 }
 
 fn class_and_call(matched: &Matched, method: &Method) -> (Class, RetrySafety) {
-    (matched.route.class(method), matched.route.retry_safety(method))
+    (matched.route.class(method), matched.retry_safety(method))
 }
 
 /// The headers that go on to Sezzle.

@@ -129,7 +129,8 @@ mod tests {
     use super::*;
     use crate::upstream::error::{ErrorKind as Kind, Sent};
 
-    const CALLS: [RetrySafety; 4] = [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::Once];
+    const CALLS: [RetrySafety; 4] =
+        [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::DestructiveRead];
     const LATEST: Mono = Mono(Duration::from_secs(10));
     const EARLY: Mono = Mono(Duration::from_secs(1));
     const LATE: Mono = Mono(Duration::from_millis(10_001));
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn a_write_without_a_key_is_not_sent_again_once_it_may_have_had_its_effect() {
         for (event, _, _) in results().into_iter().filter(|(_, _, effect)| *effect) {
-            for call in [RetrySafety::Unkeyed, RetrySafety::Once] {
+            for call in [RetrySafety::Unkeyed, RetrySafety::DestructiveRead] {
                 assert_eq!(Attempts::new(call, LATEST).after(event, EARLY), STOP, "{call:?} after {event:?}");
                 // The same after an attempt of which nothing arrived.
                 let mut attempts = Attempts::new(call, LATEST);

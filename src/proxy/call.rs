@@ -56,7 +56,7 @@ impl Proxy {
     ) -> Sending {
         let class = *class;
         let limits = &self.options.limits;
-        let retry_safety = matched.route.retry_safety(&head.method);
+        let retry_safety = matched.retry_safety(&head.method);
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
             _ if retry_safety == RetrySafety::Safe => (limits.read, READ_BODY),

@@ -89,7 +89,7 @@ impl Reading {
     /// `carries_links` whether this answer may have some.
     pub fn of_call(retry_safety: RetrySafety, method: &Method, rewrites: bool, carries_links: bool) -> Self {
         match *method {
-            _ if retry_safety == RetrySafety::Once => Self::Start,
+            _ if retry_safety == RetrySafety::DestructiveRead => Self::Start,
             _ if !is_safe(method) => Self::Write,
             Method::HEAD => Self::Nothing,
             // Without the rewriting of links, answers are passed on unread.
@@ -185,7 +185,7 @@ mod tests {
             (RetrySafety::Safe, &head, Reading::Nothing, Reading::Nothing, Reading::Nothing),
             (RetrySafety::Keyed, &post, Reading::Write, Reading::Write, Reading::Write),
             (RetrySafety::Unkeyed, &post, Reading::Write, Reading::Write, Reading::Write),
-            (RetrySafety::Once, &get, Reading::Start, Reading::Start, Reading::Start),
+            (RetrySafety::DestructiveRead, &get, Reading::Start, Reading::Start, Reading::Start),
         ] {
             let reading = |rewrites, carries_links| Reading::of_call(call, method, rewrites, carries_links);
             let readings = [reading(false, false), reading(false, true), reading(true, false), reading(true, true)];

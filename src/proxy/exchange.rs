@@ -102,7 +102,7 @@ impl Exchange {
     ) -> Result<GatewayResponse, ProxyError> {
         let links = self.links.as_deref();
         let reading = Reading::of_call(sending.retry_safety, &sending.outgoing.method, links.is_some(), carries_links);
-        let in_body = links.filter(|_| carries_links && sending.retry_safety != RetrySafety::Once);
+        let in_body = links.filter(|_| carries_links && sending.retry_safety != RetrySafety::DestructiveRead);
         let unmarked = in_body.is_some_and(|links| links.unmark_conditions(&mut sending.outgoing.headers));
         let mut answer = self.run(sending, reading, permit, permit.since).await?;
         if let Some(links) = in_body {

@@ -227,7 +227,7 @@ impl Proxy {
                 let caller = (record.caller.as_ref(), issued);
                 apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
             }
-            _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {
+            _ if call.matched.retry_safety(&head.method) != RetrySafety::Safe => {
                 apart(|| self.write(head, &call, caller, body, record)).await
             }
             Class::Session => match call.missed.take() {

@@ -73,12 +73,12 @@ mod tests {
         let matched = admit(true, "/v1/checkouts/o-1/complete").expect("a call");
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             assert_eq!(matched.route.class(&method), Class::Money, "{method}");
-            assert_eq!(matched.route.retry_safety(&method), RetrySafety::Unkeyed, "{method}");
+            assert_eq!(matched.retry_safety(&method), RetrySafety::Unkeyed, "{method}");
             assert!(!matched.route.is_keyed(&method), "{method}");
         }
         for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
             assert_eq!(matched.route.class(&method), Class::Read, "{method}");
-            assert_eq!(matched.route.retry_safety(&method), RetrySafety::Safe, "{method}");
+            assert_eq!(matched.retry_safety(&method), RetrySafety::Safe, "{method}");
         }
         assert!(!matched.route.carries_links() && !matched.route.judges_token() && !matched.route.is_known());
     }

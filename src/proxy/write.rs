@@ -99,13 +99,11 @@ impl Proxy {
             // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);
         }
-        // For a path with a slash at its end, Sezzle may ignore the key, and then a retry would move money twice.
-        if matched.route.is_keyed(&head.method) && !matched.slash {
+        if sending.retry_safety == RetrySafety::Keyed {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
             let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc();
-            sending.retry_safety = RetrySafety::Keyed;
             record.request_key = Some((key, source));
         }
         sending.remedy = record.remedy();

@@ -20,7 +20,7 @@ pub enum RetrySafety {
     /// Any other write: the effect may occur each time the call is sent.
     Unkeyed,
     /// A read that deletes what it returns: a second one finds nothing.
-    Once,
+    DestructiveRead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Failure {
 pub fn is_repeated(retry_safety: RetrySafety, failure: Failure, attempt: u32) -> bool {
     let harmless = match retry_safety {
         RetrySafety::Safe | RetrySafety::Keyed => true,
-        RetrySafety::Unkeyed | RetrySafety::Once => !failure.may_have_had_effect(),
+        RetrySafety::Unkeyed | RetrySafety::DestructiveRead => !failure.may_have_had_effect(),
     };
     harmless && attempt < ATTEMPTS && failure.may_pass()
 }
@@ -155,7 +155,8 @@ mod tests {
 
     use super::*;
 
-    const CALLS: [RetrySafety; 4] = [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::Once];
+    const CALLS: [RetrySafety; 4] =
+        [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::DestructiveRead];
 
     /// All failures, and which of [`CALLS`] are repeated after each.
     fn table() -> Vec<(Failure, [bool; 4])> {
@@ -209,7 +210,7 @@ mod tests {
         for (failure, _) in table() {
             if failure.may_have_had_effect() {
                 assert!(!is_repeated(RetrySafety::Unkeyed, failure, 1), "{failure:?}");
-                assert!(!is_repeated(RetrySafety::Once, failure, 1), "{failure:?}");
+                assert!(!is_repeated(RetrySafety::DestructiveRead, failure, 1), "{failure:?}");
             }
         }
     }

@@ -203,9 +203,8 @@ impl Record {
 
     /// The error that the caller gets when the code that was to answer has panicked.
     pub fn error_of_panic(&self) -> ProxyError {
-        let retry_safety =
-            if self.request_key.is_some() { RetrySafety::Keyed } else { self.route().retry_safety(&self.method) };
-        if retry_safety == RetrySafety::Safe || self.upstream().attempts.is_none() {
+        let retry_safety = self.matched.as_ref().map(|matched| matched.retry_safety(&self.method));
+        if retry_safety.is_none_or(|safety| safety == RetrySafety::Safe) || self.upstream().attempts.is_none() {
             return ProxyError::Internal;
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");

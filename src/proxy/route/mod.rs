@@ -160,16 +160,6 @@ impl Route {
         }
     }
 
-    /// When a call with this method may be sent again. A call for which [`Self::is_keyed`] holds becomes `Keyed` once
-    /// it has its key.
-    pub fn retry_safety(self, method: &Method) -> RetrySafety {
-        match self.kind() {
-            Kind::CardData => RetrySafety::Once,
-            _ if is_safe(method) => RetrySafety::Safe,
-            _ => RetrySafety::Unkeyed,
-        }
-    }
-
     /// Whether Sezzle documents `Sezzle-Request-Id` for this call: under one key it has one effect.
     pub fn is_keyed(self, method: &Method) -> bool {
         method == Method::POST && self.kind() == Kind::Keyed
@@ -272,6 +262,19 @@ impl Matched {
             _ => Subject::Other,
         };
         Some(Self { route, slash, subject })
+    }
+
+    /// When a call with this method may be sent again. A `Keyed` call is sent only with a key, which [`super::write`]
+    /// adds where the caller sends none.
+    pub fn retry_safety(&self, method: &Method) -> RetrySafety {
+        match self.route.kind() {
+            Kind::CardData => RetrySafety::DestructiveRead,
+            _ if is_safe(method) => RetrySafety::Safe,
+            // For a path with a slash at its end, Sezzle may ignore the key, and then a retry would move money twice.
+            Kind::Keyed if self.route.is_keyed(method) && !self.slash => RetrySafety::Keyed,
+            Kind::Exchange | Kind::Session | Kind::Plain | Kind::Keyed => RetrySafety::Unkeyed,
+            Kind::Report | Kind::Webhooks | Kind::Version1 => RetrySafety::Unkeyed,
+        }
     }
 
     /// The permissions that a caller needs for a call to `path`, which is the matched path. An unknown call that a

@@ -99,8 +99,8 @@ fn card_data_is_known_however_its_path_is_spelt() {
         assert!(!format!("{matched:?}").contains("\"t\""), "the token is kept nowhere: {matched:?}");
         for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
             assert_eq!(
-                (matched.route.class(&method), matched.route.retry_safety(&method)),
-                (Class::Money, RetrySafety::Once)
+                (matched.route.class(&method), matched.retry_safety(&method)),
+                (Class::Money, RetrySafety::DestructiveRead)
             );
         }
     }
@@ -130,9 +130,14 @@ fn the_calls_that_document_a_key() {
         .into_iter()
         .chain(["customer/c/order"])
     {
-        let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
+        let matched = Matched::path(&format!("/v2/{path}")).expect("a call");
+        let route = matched.route;
         assert!(route.is_keyed(&Method::POST), "{path}");
         assert!(!route.is_keyed(&Method::PATCH) && !route.is_keyed(&Method::GET), "{path}");
+        assert_eq!(matched.retry_safety(&Method::POST), RetrySafety::Keyed, "{path}");
+        assert_eq!(matched.retry_safety(&Method::PATCH), RetrySafety::Unkeyed, "{path}");
+        let slash = Matched::path(&format!("/v2/{path}/")).expect("a call");
+        assert_eq!(slash.retry_safety(&Method::POST), RetrySafety::Unkeyed, "{path}/");
     }
     for path in ["session", "order/o", "order/o/checkout", "customer/c", "customer/c/preapprove", "webhooks", "new"] {
         let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
