@@ -56,8 +56,7 @@ impl ToAudit {
         let began = permit.since;
         let call = audit.begin(line).await.map_err(|_| ProxyError::AuditUnavailable)?;
         permit.since = clock.now();
-        let limit = &mut sending.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(permit.since.mono.since(began.mono));
+        sending.shorten(permit.since.mono.since(began.mono));
         Ok(InAudit { call, route })
     }
 }

@@ -52,6 +52,14 @@ pub struct Sending {
     pub stats: Arc<UpstreamStats>,
 }
 
+impl Sending {
+    /// Takes a wait off the time until the head of the answer.
+    pub fn shorten(&mut self, waited: Duration) {
+        let limit = &mut self.outgoing.deadlines.head;
+        *limit = limit.saturating_sub(waited);
+    }
+}
+
 /// The authorization of one attempt.
 enum Credential {
     Token(Arc<Token>),

@@ -42,6 +42,8 @@ mod stored;
 pub mod upstream_stats;
 mod version_1;
 mod write;
+mod write_report;
+mod write_task;
 mod writes;
 
 use std::future::{Ready, ready};
