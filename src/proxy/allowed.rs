@@ -28,7 +28,7 @@ impl Proxy {
     ) -> Result<(), ProxyError> {
         match identify(&callers.load(), head, present, connection, record.began) {
             Ok(known) => record.caller = Some(known),
-            Err(Stranger::OfTwo(one, other)) => self.ambiguous_certificates.count(&one, &other, record),
+            Err(Stranger::OfTwo(one, other)) => self.ambiguous_certificates.warn(&one, &other, record),
             Err(Stranger::Unmarked) => {}
         }
         check_permission(record.caller.as_ref(), matched, head)

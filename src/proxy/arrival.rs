@@ -36,7 +36,7 @@ pub(super) fn log_arrival(head: &Parts, caller: &Caller, request_id: &RequestId)
 pub(super) struct UnservedPaths(Throttle);
 
 impl UnservedPaths {
-    pub(super) fn count(&self, head: &Parts, now: Mono) {
+    pub(super) fn warn(&self, head: &Parts, now: Mono) {
         if let Some(requests) = self.0.count(now) {
             tracing::warn!(
                 requests,
@@ -54,7 +54,7 @@ impl UnservedPaths {
 pub(super) struct AmbiguousCertificates(Throttle);
 
 impl AmbiguousCertificates {
-    pub(super) fn count(&self, one: &NamedCaller, other: &NamedCaller, record: &Record) {
+    pub(super) fn warn(&self, one: &NamedCaller, other: &NamedCaller, record: &Record) {
         if let Some(requests) = self.0.count(record.began.mono) {
             tracing::warn!(
                 requests,

@@ -18,7 +18,7 @@ use crate::upstream::error::UpstreamError;
 pub(super) struct UnauthorizedAnswers(Throttle);
 
 impl UnauthorizedAnswers {
-    pub(super) fn count(&self, outgoing: &Outgoing, request_id: &RequestId, now: Mono) {
+    pub(super) fn warn(&self, outgoing: &Outgoing, request_id: &RequestId, now: Mono) {
         if let Some(answers) = self.0.count(now) {
             tracing::warn!(%request_id, route = outgoing.route.word(), answers, "{UNAUTHORIZED}");
         }

@@ -7,10 +7,10 @@ use http::request::Parts;
 
 use super::content::{Content, GatewayResponse};
 use super::error::ProxyError;
-use super::exchange::Sending;
 use super::pressure::Permit;
 use super::record::Record;
 use super::route::{Matched, Route};
+use super::sending::Sending;
 use crate::audit::{Audit, AuditedCall, Fields, Outcome};
 use crate::caller::Caller;
 use crate::clock::Clock;

@@ -10,8 +10,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
+use super::headers::is_readable;
 use crate::clock::Mono;
 use crate::method::is_safe;
+use crate::session::freshness::MAX_BODY;
 use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
@@ -96,6 +98,18 @@ impl Reading {
             _ if !rewrites => Self::Nothing,
             _ if carries_links => Self::Links,
             _ => Self::First,
+        }
+    }
+
+    /// The part of this body that is read ahead. `None` if the body is passed on unread.
+    pub fn ahead(self, headers: &HeaderMap, body: &GatewayBody) -> Option<ReadAhead> {
+        match self {
+            Self::Links if is_readable(headers) => Some(ReadAhead::whole(MAX_LINKED, body)),
+            Self::Write => Some(ReadAhead::whole(MAX_LINKED, body)),
+            Self::Session => Some(ReadAhead::whole(MAX_BODY, body)),
+            Self::Start => Some(ReadAhead::START),
+            Self::First | Self::Links if !body.is_end_stream() => Some(ReadAhead::FIRST),
+            Self::Nothing | Self::First | Self::Links => None,
         }
     }
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, ETAG};
 use http::{HeaderValue, Method, StatusCode};
-use http_body::Body as _;
 use tokio::time::sleep;
 
 use super::attempt_log::{UnauthorizedAnswers, log_attempt, log_retry};
-use super::attempts::{Attempts, Event, Next};
-use super::content::{Content, GatewayResponse, MAX_LINKED, ReadAhead, Reading, read, require_content};
+use super::attempts::{Attempts, Event, Next, Retry, Step};
+use super::content::{Content, GatewayResponse, Reading, read, require_content};
 use super::decision::Rights;
 use super::error::ProxyError;
 use super::etag;
@@ -19,13 +18,13 @@ use super::links::answers::AnswerLinks;
 use super::pressure::{Permit, SendPermit};
 use super::record::RequestId;
 use super::route::remedy::Remedy;
+use super::sending::Sending;
 use super::upstream_stats::UpstreamStats;
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::{Token, TokenManager};
 use crate::drift::Drift;
 use crate::drift::shape::Subject;
 use crate::session::Fetched;
-use crate::session::freshness::MAX_BODY;
 use crate::session::response::SessionResponse;
 use crate::session::revalidation::{Conditions, validator};
 use crate::telemetry::metrics::Metrics;
@@ -34,31 +33,6 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::{Failure, RetrySafety};
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Outgoing, Upstream};
-
-/// A request to Sezzle, and facts about it that are not sent.
-#[derive(Clone, Debug)]
-pub struct Sending {
-    pub outgoing: Outgoing,
-    /// When the request may be sent again.
-    pub retry_safety: RetrySafety,
-    /// The caller's next step if the outcome is unknown.
-    pub remedy: Remedy,
-    pub rights: Rights,
-    /// Whether a 401 says that the token is not live any more.
-    pub judges_token: bool,
-    /// The id of the caller's request, for logs.
-    pub request_id: RequestId,
-    /// The cost of the exchange, for logs.
-    pub stats: Arc<UpstreamStats>,
-}
-
-impl Sending {
-    /// Takes a wait off the time until the head of the answer.
-    pub fn shorten(&mut self, waited: Duration) {
-        let limit = &mut self.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(waited);
-    }
-}
 
 /// The authorization of one attempt.
 enum Credential {
@@ -145,7 +119,7 @@ impl Exchange {
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);
             }
-            match self.fetch(&mut asking, permit, now).await {
+            match self.fetch_once(&mut asking, permit, now).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
                     Some(conditions) if conditions.concern(&headers) => return Fetched::Unchanged(headers),
                     Some(_) | None => {
@@ -160,7 +134,12 @@ impl Exchange {
         Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
-    async fn fetch(&self, sending: &mut Sending, permit: &Permit, now: Now) -> Fetched<GatewayResponse, ProxyError> {
+    async fn fetch_once(
+        &self,
+        sending: &mut Sending,
+        permit: &Permit,
+        now: Now,
+    ) -> Fetched<GatewayResponse, ProxyError> {
         let mut answer = match self.run(sending, Reading::Session, permit, now).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
@@ -187,9 +166,9 @@ impl Exchange {
         Fetched::Whole(SessionResponse { status, fwd_status: status, headers, etag: own, body })
     }
 
-    /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to
-    /// the head of the last answer; a body that is read has time of its own. `began` is now. Do not send `sending`
-    /// again afterwards: its time is used up.
+    /// Sends a request with the live token, and again where `Attempts` says so. `began` is the current time. The deadline
+    /// covers everything up to the head of the last answer; a body that is read has time of its own. `run` lowers the
+    /// deadline in `sending`: do not send it again.
     async fn run(
         &self,
         sending: &mut Sending,
@@ -198,59 +177,42 @@ impl Exchange {
         began: Now,
     ) -> Result<GatewayResponse, ProxyError> {
         let Sending { outgoing, retry_safety, remedy, rights, judges_token, request_id, stats } = sending;
-        let (retry_safety, judges_token) = (*retry_safety, *judges_token);
-        let end = began.mono.plus(outgoing.deadlines.head);
-        let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
-        let mut attempts = Attempts::new(retry_safety, latest);
-        let (mut credential, mut now) = self.credential(rights, began, outgoing.deadlines.head).await?;
-        let mut send_permit = permit.acquire_send(now).map_err(|refusal| permit.shed(refusal))?;
-        let sent = now.mono;
-        let (result, ended) = 'sending: loop {
-            outgoing.deadlines.head = end.since(now.mono);
-            let result = self.attempt(outgoing, &credential, now.mono, reading, &send_permit, stats).await;
-            let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
-            stats.took(ended.since(sent));
+        let (retry_safety, judges_token, limit) = (*retry_safety, *judges_token, outgoing.deadlines.head);
+        let latest = began.mono.plus(limit.saturating_sub(outgoing.deadlines.reserve));
+        let attempts = Attempts::new(retry_safety, latest);
+        let (credential, now) = self.credential(rights, began, limit).await?;
+        let send_permit = permit.acquire_send(now).map_err(|refusal| permit.shed(refusal))?;
+        let (end, begins, ended) = (began.mono.plus(limit), now.mono, now.mono);
+        let mut running = Running {
+            exchange: self,
+            outgoing,
+            request_id,
+            permit,
+            attempts,
+            credential,
+            send_permit,
+            end,
+            begins,
+            ended,
+        };
+        let result = loop {
+            let result = self.attempt(&mut running, reading, stats).await;
+            running.ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
+            stats.took(running.ended.since(now.mono));
             if tracing::enabled!(tracing::Level::DEBUG) {
-                log_attempt(&result, outgoing, request_id, stats, ended.since(now.mono));
+                log_attempt(&result, running.outgoing, request_id, stats, running.ended.since(running.begins));
             }
-            let judged = credential.generation().filter(|_| judges_token);
-            let mut step = attempts.after(event(&result, judged, &send_permit), ended);
-            loop {
-                if let Some((reason, result)) = step.count {
-                    self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
-                }
-                step = match step.next {
-                    Next::Stop => break 'sending (result, ended),
-                    Next::Send => break,
-                    Next::Renew(generation) => {
-                        match self.tokens.after_unauthorized(generation, end.since(ended)).await {
-                            Some(fresh) => {
-                                (credential, now) = (Credential::Token(fresh), self.clock.now());
-                                ended = now.mono;
-                                attempts.after(Event::Renewed, ended)
-                            }
-                            None => attempts.after(Event::NotRenewed, ended),
-                        }
-                    }
-                    Next::Withdraw(retry) => attempts.after(Event::Budget(retry, permit.withdraw_retry(ended)), ended),
-                    Next::Wait(retry) => {
-                        sleep(retry.wait).await;
-                        now = self.clock.now();
-                        let again = permit.acquire_send(now).ok();
-                        let step = attempts.after(Event::Waited(retry, again.is_some()), now.mono);
-                        if let (Next::Send, Some(again)) = (step.next, again) {
-                            log_retry(retry, &result, outgoing, request_id);
-                            send_permit = again;
-                        }
-                        step
-                    }
-                };
+            let judged = running.credential.generation().filter(|_| judges_token);
+            let next = running.after(event(&result, judged, &running.send_permit), running.ended);
+            if matches!(next, Next::Stop) || !running.obey(next, &result).await {
+                break result;
             }
         };
-        let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
-        if refused && judges_token && credential.generation().is_some() {
+        let Running { outgoing, attempts, credential, send_permit, ended, .. } = running;
+        let is_refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
+        if is_refused && judges_token && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
-            self.unauthorized.count(outgoing, request_id, ended);
+            self.unauthorized.warn(outgoing, request_id, ended);
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, retry_safety, remedy, attempts.doubt)
@@ -275,34 +237,26 @@ impl Exchange {
 
     async fn attempt(
         &self,
-        outgoing: &mut Outgoing,
-        credential: &Credential,
-        now: Mono,
+        running: &mut Running<'_>,
         reading: Reading,
-        send_permit: &SendPermit<'_>,
         stats: &UpstreamStats,
     ) -> Result<GatewayResponse, UpstreamError> {
+        let Running { outgoing, credential, send_permit, end, begins, .. } = running;
+        outgoing.deadlines.head = end.since(*begins);
         if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
             return Err(UpstreamError::unsent(ErrorKind::Timeout, "too little time was left to send the request"));
         }
         outgoing.headers.insert(AUTHORIZATION, credential.authorization().clone());
         stats.attempted(credential.generation());
-        let (head, body) = self.upstream.send_at(now, outgoing).await?.into_parts();
+        let (head, body) = self.upstream.send_at(*begins, outgoing).await?.into_parts();
         let Arrival { at, reused } = body.arrival;
         stats.answered(reused);
         let (status, mut headers) = (head.status, head.headers);
         send_permit.head_received(status, &headers);
         clean(&mut headers);
-        let ahead = match reading {
-            Reading::Links if is_readable(&headers) => ReadAhead::whole(MAX_LINKED, &body),
-            Reading::Write => ReadAhead::whole(MAX_LINKED, &body),
-            Reading::Session => ReadAhead::whole(MAX_BODY, &body),
-            Reading::Start => ReadAhead::START,
-            Reading::First | Reading::Links if !body.is_end_stream() => ReadAhead::FIRST,
-            Reading::Nothing | Reading::First | Reading::Links => {
-                let content = Content::Streamed { read: None, rest: body };
-                return Ok(GatewayResponse { status, headers, content, at, in_doubt: false });
-            }
+        let Some(ahead) = reading.ahead(&headers, &body) else {
+            let content = Content::Streamed { read: None, rest: body };
+            return Ok(GatewayResponse { status, headers, content, at, in_doubt: false });
         };
         let read = read(body, ahead).await;
         let is_required = reading == Reading::Start;
@@ -317,6 +271,75 @@ impl Exchange {
             headers.remove(CONTENT_LENGTH);
         }
         Ok(GatewayResponse { status, headers, content, at: self.clock.mono(), in_doubt: false })
+    }
+}
+
+/// A call between its first attempt and its last.
+struct Running<'r> {
+    exchange: &'r Exchange,
+    outgoing: &'r mut Outgoing,
+    request_id: &'r RequestId,
+    permit: &'r Permit,
+    attempts: Attempts,
+    credential: Credential,
+    send_permit: SendPermit<'r>,
+    /// The deadline for the head of the last answer.
+    end: Mono,
+    /// When the next attempt begins.
+    begins: Mono,
+    /// When the last attempt ended, or the token was renewed after it.
+    ended: Mono,
+}
+
+impl Running<'_> {
+    /// The next step after this event at this time, once the event is counted.
+    fn after(&mut self, event: Event, now: Mono) -> Next {
+        let Step { next, count } = self.attempts.after(event, now);
+        if let Some((reason, result)) = count {
+            self.exchange.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
+        }
+        next
+    }
+
+    /// Takes one step after the other. Returns whether the call is to be sent again; else the result of its last attempt
+    /// stands.
+    async fn obey(&mut self, mut next: Next, result: &Result<GatewayResponse, UpstreamError>) -> bool {
+        loop {
+            next = match next {
+                Next::Stop => return false,
+                Next::Send => return true,
+                Next::Renew(generation) => self.renew(generation).await,
+                Next::Withdraw(retry) => {
+                    let has_room = self.permit.withdraw_retry(self.ended);
+                    self.after(Event::Budget(retry, has_room), self.ended)
+                }
+                Next::Wait(retry) => self.wait(retry, result).await,
+            };
+        }
+    }
+
+    async fn renew(&mut self, generation: u64) -> Next {
+        let left = self.end.since(self.ended);
+        let Some(fresh) = self.exchange.tokens.after_unauthorized(generation, left).await else {
+            return self.after(Event::NotRenewed, self.ended);
+        };
+        self.credential = Credential::Token(fresh);
+        self.begins = self.exchange.clock.mono();
+        self.ended = self.begins;
+        self.after(Event::Renewed, self.ended)
+    }
+
+    async fn wait(&mut self, retry: Retry, result: &Result<GatewayResponse, UpstreamError>) -> Next {
+        sleep(retry.wait).await;
+        let now = self.exchange.clock.now();
+        self.begins = now.mono;
+        let again = self.permit.acquire_send(now).ok();
+        let next = self.after(Event::Waited(retry, again.is_some()), now.mono);
+        if let (Next::Send, Some(again)) = (next, again) {
+            log_retry(retry, result, self.outgoing, self.request_id);
+            self.send_permit = again;
+        }
+        next
     }
 }
 

@@ -52,7 +52,7 @@ impl Proxy {
         let Options { hosts, forwarded, .. } = &self.options;
         let matched = admit(hosts, forwarded.version_1, head, present, caller).inspect_err(|error| {
             if matches!(error, ProxyError::NotFound(_)) {
-                self.unserved_paths.count(head, record.began.mono);
+                self.unserved_paths.warn(head, record.began.mono);
             }
         })?;
         let class = matched.route.class(&head.method);

@@ -37,6 +37,7 @@ pub mod record;
 mod request_key;
 pub mod response;
 pub mod route;
+mod sending;
 mod shown_path;
 mod stored;
 pub mod upstream_stats;
