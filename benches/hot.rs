@@ -120,7 +120,7 @@ fn answers(criterion: &mut Criterion) {
             record.admitted(matched.clone(), matched.route.class(&head.method));
             let mut headers = headers(&record);
             let (status, content) =
-                CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
+                CallerResponse::status_and_content(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
             CallerResponse { status, headers, content, source: Source::Cache, cache }.finish(record, false)
         });
     });

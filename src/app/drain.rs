@@ -64,7 +64,7 @@ impl App {
         sleep(grace).await;
         self.stop_serving();
         self.connections.wait().await;
-        self.writes.ended().await;
+        self.writes.close_and_wait().await;
         self.work.wait().await;
     }
 

@@ -37,7 +37,7 @@ impl Proxy {
         };
         match self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?? {
             Ok(body) => {
-                record.has_read_body = true;
+                record.connection_can_persist = true;
                 if unstated {
                     // Some callers that give up in the middle of a body end the body before they reset its stream, as
                     // Node's `close()` does. hyper drops this future as soon as the reset has come.
@@ -77,7 +77,7 @@ impl Proxy {
         };
         let read = self.writes.unless_cut(timeout(BODY_TIMEOUT, read)).await.ok_or(ProxyError::Stopping)?;
         let length = read.map_err(|_| ProxyError::BodyTimeout)??;
-        record.has_read_body = true;
+        record.connection_can_persist = true;
         if length > 0 && *method == Method::OPTIONS {
             return Err(ProxyError::Malformed("the sidecar accepts no body with OPTIONS"));
         }

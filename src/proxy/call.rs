@@ -34,7 +34,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
         let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
-        let mut sending = self.sending(head, headers, call, Bytes::new(), record);
+        let mut sending = self.prepare_request(head, headers, call, Bytes::new(), record);
         let answer = self.exchange.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
         record.permit = Some(permit);
         if let (Route::Order, StatusCode::OK, Content::Whole(Some(body))) =
@@ -46,7 +46,7 @@ impl Proxy {
     }
 
     /// The request to Sezzle. `headers` are the caller's.
-    pub(super) fn sending(
+    pub(super) fn prepare_request(
         &self,
         head: &Parts,
         headers: HeaderMap,

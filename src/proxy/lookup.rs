@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Proxy;
 use super::cache_status::{CacheStatus, Source};
 use super::call::passed_on;
-use super::content::Content;
+use super::content::{Content, GatewayResponse};
 use super::decision::{Call, Missed};
 use super::error::ProxyError;
 use super::headers::remove_conditions;
@@ -43,7 +43,7 @@ impl Proxy {
         let answered = if head.method == Method::HEAD {
             Box::pin(self.head(head, call, session, cache, record)).await
         } else {
-            self.fetched(head, call, session, &directives, cache, record).await
+            self.fetch_shared(head, call, session, &directives, cache, record).await
         };
         let failed = match &answered {
             Ok(response) => is_failure(response.status) || is_foreign(response),
@@ -65,8 +65,8 @@ impl Proxy {
         answered
     }
 
-    /// A GET that the cache cannot answer by itself.
-    async fn fetched(
+    /// A GET that the cache cannot answer by itself: fetches the session, or waits for another caller's fetch.
+    async fn fetch_shared(
         &self,
         head: &Parts,
         call: &Call,
@@ -75,9 +75,9 @@ impl Proxy {
         cache: CacheStatus,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        let mut sending = self.sending(head, head.headers.clone(), call, Bytes::new(), record);
+        let mut sending = self.prepare_request(head, head.headers.clone(), call, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
-        let fetch = |conditions: Option<Conditions>| {
+        let ask_sezzle = |conditions: Option<Conditions>| {
             let (exchange, sending) = (Arc::clone(&self.exchange), sending.clone());
             let (pressure, clock) = (Arc::clone(&self.pressure), self.clock.clone());
             async move {
@@ -88,36 +88,9 @@ impl Proxy {
                 }
             }
         };
-        let (outcome, collapsed) = self.sessions.fetch(session, directives, fetch).await;
+        let (result, collapsed) = self.sessions.fetch(session, directives, ask_sezzle).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
-        match outcome {
-            LookupResult::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
-            LookupResult::Answer(answer, Ok(freshness), FromFleet::Hit) => {
-                Ok(from_fleet(head, &answer, freshness, cache, record))
-            }
-            LookupResult::Answer(answer, stored, fleet) => {
-                let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
-                let cache = CacheStatus {
-                    result: if revalidated { CacheResult::Revalidated } else { cache.result },
-                    fwd_status: Some(answer.fwd_status),
-                    ttl: stored.ok().map(|freshness| seconds(freshness.ttl)),
-                    stored: Some(stored.map(|_| ())),
-                    fleet,
-                    ..cache
-                };
-                let (mut headers, body) = (answer.headers.clone(), answer.body.clone());
-                let request = (&head.method, Some(&head.headers));
-                let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, body, request);
-                Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
-            }
-            LookupResult::Streaming(forwarded, reason) => {
-                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(reason)), ..cache }))
-            }
-            LookupResult::Failed(error) => Err(error),
-            LookupResult::Lost => Err(ProxyError::Upstream(UpstreamError::timeout(
-                "the fetch of the session did not end in time".to_owned(),
-            ))),
-        }
+        from_result(head, result, cache, record)
     }
 
     /// A HEAD that the cache cannot answer. Sezzle gets a HEAD too, since nobody asked for the body.
@@ -133,6 +106,45 @@ impl Proxy {
         let response = self.read(head, head.headers.clone(), call, record).await?;
         self.sessions.head_seen(exchange, response.status, &response.headers);
         Ok(CallerResponse { cache: CacheStatus { fwd_status: response.cache.fwd_status, ..cache }, ..response })
+    }
+}
+
+/// The caller's answer for each way in which a fetch can end.
+fn from_result(
+    head: &Parts,
+    result: LookupResult<GatewayResponse, ProxyError>,
+    cache: CacheStatus,
+    record: &Record,
+) -> Result<CallerResponse, ProxyError> {
+    match result {
+        LookupResult::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
+        LookupResult::Answer(answer, Ok(freshness), FromFleet::Hit) => {
+            Ok(from_fleet(head, &answer, freshness, cache, record))
+        }
+        LookupResult::Answer(answer, stored, fleet) => {
+            let is_own = cache.result != CacheResult::Collapsed;
+            let is_revalidated = is_own && answer.fwd_status == StatusCode::NOT_MODIFIED;
+            let cache = CacheStatus {
+                result: if is_revalidated { CacheResult::Revalidated } else { cache.result },
+                fwd_status: Some(answer.fwd_status),
+                ttl: stored.ok().map(|freshness| seconds(freshness.ttl)),
+                stored: Some(stored.map(|_| ())),
+                fleet,
+                ..cache
+            };
+            let (mut headers, body) = (answer.headers.clone(), answer.body.clone());
+            let request = (&head.method, Some(&head.headers));
+            let (status, content) = CallerResponse::status_and_content(answer.status, &mut headers, body, request);
+            Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
+        }
+        LookupResult::Streaming(forwarded, reason) => {
+            Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(reason)), ..cache }))
+        }
+        LookupResult::Failed(error) => Err(error),
+        LookupResult::Lost => {
+            let detail = "the fetch of the session did not end in time".to_owned();
+            Err(ProxyError::Upstream(UpstreamError::timeout(detail)))
+        }
     }
 }
 

@@ -147,8 +147,8 @@ impl Proxy {
         let mut record = Box::new(Record::begin(&head.method, id, &caller, self.sinks.own()));
         let has_body = !body.is_end_stream();
         if has_body {
-            // The rest of a small body is discarded, and the connection continues.
-            record.has_read_body = body.size_hint().upper().is_some_and(|length| length <= SMALL);
+            // The rest of a small body is discarded, and the connection persists.
+            record.connection_can_persist = body.size_hint().upper().is_some_and(|length| length <= SMALL);
         }
         if present.traceparent {
             record.set_trace(&head.headers);
@@ -175,7 +175,7 @@ impl Proxy {
                     proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
                 }))
             }
-            Err(error) if has_body && record.has_read_body && head.version == Version::HTTP_2 => {
+            Err(error) if has_body && record.connection_can_persist && head.version == Version::HTTP_2 => {
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
                     // An answer while a body is on its way resets the stream, and then some clients lose the answer:
@@ -256,7 +256,7 @@ impl Proxy {
             CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
         });
         // The rest of a body that was not read would be taken for the next request.
-        let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body;
+        let closing = self.draining.load(Ordering::Relaxed) || !record.connection_can_persist;
         response.finish(record, closing)
     }
 

@@ -31,8 +31,8 @@ pub struct CallerResponse {
 }
 
 impl CallerResponse {
-    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. An answer
-    /// from memory has the sidecar's own headers already, because `stored` wrote them together with the stored ones.
+    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. The code
+    /// that takes an answer from memory has written the sidecar's own headers already.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         if self.source != Source::Cache {
             self.headers.reserve(OWN_HEADERS);
@@ -61,8 +61,8 @@ impl CallerResponse {
         response
     }
 
-    /// Turns a stored 200 into the answer to a conditional request or a HEAD.
-    pub fn from_stored(
+    /// The status and the content for a caller: less than the whole answer if the request is conditional, or a HEAD.
+    pub fn status_and_content(
         status: StatusCode,
         headers: &mut HeaderMap,
         body: Bytes,

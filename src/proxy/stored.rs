@@ -37,7 +37,7 @@ fn from_entry(
     let mut headers = entry.headers(|out| write_own_headers(out, Source::Cache, Some(age), &cache, record));
     let conditions = if present.conditions { Some(&head.headers) } else { None };
     let (status, content) =
-        CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
+        CallerResponse::status_and_content(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
     CallerResponse { status, headers, content, source: Source::Cache, cache }
 }
 
@@ -54,7 +54,8 @@ pub(super) fn from_fleet(
     let mut headers = answer.headers.clone();
     write_own_headers(&mut HeaderWriter::Map(&mut headers), Source::Cache, Some(freshness.age), &cache, record);
     let request = (&head.method, Some(&head.headers));
-    let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, answer.body.clone(), request);
+    let (status, content) =
+        CallerResponse::status_and_content(answer.status, &mut headers, answer.body.clone(), request);
     CallerResponse { status, headers, content, source: Source::Cache, cache }
 }
 

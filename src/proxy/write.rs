@@ -72,7 +72,7 @@ impl Proxy {
         if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
             route.check_amount(head, &body, bounds).map_err(ProxyError::AmountOverLimit)?;
         }
-        let mut sending = self.sending(head, head.headers.clone(), call, body, record);
+        let mut sending = self.prepare_request(head, head.headers.clone(), call, body, record);
         if route.is_card_data() {
             // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);

@@ -16,7 +16,7 @@ impl Writes {
     }
 
     /// Waits until every write has ended. No write may begin any more.
-    pub async fn ended(&self) {
+    pub async fn close_and_wait(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -30,6 +30,6 @@ impl Writes {
     /// waits for its line in the audit ends as one that was not sent.
     pub async fn cut(&self) {
         self.cut.cancel();
-        self.ended().await;
+        self.close_and_wait().await;
     }
 }

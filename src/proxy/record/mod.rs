@@ -60,8 +60,8 @@ pub struct Record {
     error_detail: ErrorDetail,
     bytes_out: u64,
     end: End,
-    /// Whether nothing is left of the request's body.
-    pub(super) has_read_body: bool,
+    /// Whether the connection can persist: nothing of the request's body is left, or so little that the rest is discarded.
+    pub(super) connection_can_persist: bool,
 }
 
 /// Writes records: it holds the clock that times them, their metrics, and the sampling of hits in the log. Each worker
@@ -190,7 +190,7 @@ impl Record {
             error_detail: ErrorDetail::default(),
             bytes_out: 0,
             end: End::CallerGone,
-            has_read_body: true,
+            connection_can_persist: true,
         }
     }
 
