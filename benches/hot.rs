@@ -22,7 +22,7 @@ use sezzle_sidecar::caller::{Caller, Hosts};
 use sezzle_sidecar::clock::{Clock, Mono, Now, Wall};
 use sezzle_sidecar::proxy::cache_status::{CacheStatus, Source};
 use sezzle_sidecar::proxy::headers::{clean, outgoing_headers};
-use sezzle_sidecar::proxy::inbound::admit;
+use sezzle_sidecar::proxy::inbound::match_request;
 use sezzle_sidecar::proxy::links::LinkRewriter;
 use sezzle_sidecar::proxy::presence::HeaderPresence;
 use sezzle_sidecar::proxy::record::{Record, RecordSink, RequestId};
@@ -47,9 +47,9 @@ fn requests(criterion: &mut Criterion) {
     let hosts = Hosts::new(&["sidecar.internal".to_owned()]);
     let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), ..Caller::default() };
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
-    criterion.bench_function("inbound: admit", |b| {
+    criterion.bench_function("inbound: match_request", |b| {
         b.iter(|| {
-            admit(&hosts, false, black_box(&head), HeaderPresence::scan(&head.headers), &caller)
+            match_request(&hosts, false, black_box(&head), HeaderPresence::scan(&head.headers), &caller)
                 .expect("a lookup like any other")
         });
     });

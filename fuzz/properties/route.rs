@@ -10,7 +10,7 @@ use sezzle_sidecar::caller::{Caller, Hosts, SEC_FETCH_MODE};
 use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
 use sezzle_sidecar::method::is_safe;
 use sezzle_sidecar::proxy::headers::outgoing_headers;
-use sezzle_sidecar::proxy::inbound::{MAX_TARGET, admit};
+use sezzle_sidecar::proxy::inbound::{MAX_TARGET, match_request};
 use sezzle_sidecar::proxy::presence::HeaderPresence;
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
@@ -27,7 +27,7 @@ pub fn holds(data: &[u8]) {
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
     let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), ..Caller::default() };
-    let admitted = |forward_v1| admit(&hosts, forward_v1, &head, HeaderPresence::scan(&head.headers), &caller);
+    let admitted = |forward_v1| match_request(&hosts, forward_v1, &head, HeaderPresence::scan(&head.headers), &caller);
     let Ok(matched) = admitted(false) else {
         if let Ok(matched) = admitted(true) {
             version_1(uri.path(), &method, &matched);

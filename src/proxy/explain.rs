@@ -14,7 +14,7 @@ use super::allowed::{check_permission, identify};
 use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
-use super::inbound::{admit, is_cacheable};
+use super::inbound::{is_cacheable, match_request};
 use super::options::Forwarded;
 use super::presence::HeaderPresence;
 use super::public_key::callers_public_key;
@@ -53,7 +53,7 @@ pub fn request(
         let _ = writeln!(text, "{what:<12}{is}");
     };
     let present = HeaderPresence::scan(&head.headers);
-    let matched = match admit(hosts, forwarded.version_1, head, present, connection) {
+    let matched = match match_request(hosts, forwarded.version_1, head, present, connection) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
@@ -191,7 +191,7 @@ pub fn answer(
     now: Now,
 ) -> String {
     let present = HeaderPresence::scan(&head.headers);
-    if admit(hosts, forwarded.version_1, head, present, &Caller::default()).is_err()
+    if match_request(hosts, forwarded.version_1, head, present, &Caller::default()).is_err()
         || RequestDirectives::read(&head.headers).only_if_cached
     {
         return line("answer", "none: the sidecar would not ask Sezzle");

@@ -17,7 +17,8 @@ use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Class, Matched};
 use super::stored::from_hit;
-use super::{Proxy, card_data, version_1};
+use super::version_1::match_version_1;
+use super::{Proxy, card_data};
 use crate::caller::{Caller, Hosts, Refusal};
 use crate::callers::named::KnownCaller;
 use crate::clock::Now;
@@ -50,7 +51,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(Matched, Class), ProxyError> {
         let Options { hosts, forwarded, .. } = &self.options;
-        let matched = admit(hosts, forwarded.version_1, head, present, caller).inspect_err(|error| {
+        let matched = match_request(hosts, forwarded.version_1, head, present, caller).inspect_err(|error| {
             if matches!(error, ProxyError::NotFound(_)) {
                 self.unserved_paths.warn(head, record.began.mono);
             }
@@ -67,7 +68,8 @@ impl Proxy {
         Ok((matched, class))
     }
 
-    /// Decides whether memory answers a call that had arrived whole at `at`.
+    /// Decides under which rights a call is made that had arrived whole at `at`, and whether memory answers it. A read of
+    /// card data is refused here, if the configuration does not allow it.
     pub(super) fn ask_memory(
         &self,
         head: &Parts,
@@ -77,13 +79,7 @@ impl Proxy {
         at: Now,
         record: &Record,
     ) -> Result<Decision, ProxyError> {
-        // The token of a caller is its only `Authorization`, and names no public key.
-        let may_name_key = present.authorization && !record.caller.as_ref().is_some_and(KnownCaller::is_by_token);
-        let rights = if may_name_key {
-            self.authentication.rights(&head.headers, record.caller.as_ref())?
-        } else {
-            Rights::Merchant
-        };
+        let rights = self.rights(head, present, record)?;
         // A caller with fewer rights than the merchant may not see the sessions in memory.
         let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
         let session = matched.session().filter(|_| may_see && is_cacheable(head));
@@ -110,10 +106,22 @@ impl Proxy {
         let missed = Some(Missed { session, directives, result, by_request });
         Ok(Decision::Call(Call { matched, class, rights, at, missed }))
     }
+
+    #[inline]
+    fn rights(&self, head: &Parts, present: HeaderPresence, record: &Record) -> Result<Rights, ProxyError> {
+        // The token of a caller is its only `Authorization`, and names no public key.
+        let may_name_key = present.authorization && !record.caller.as_ref().is_some_and(KnownCaller::is_by_token);
+        if may_name_key {
+            self.authentication.rights(&head.headers, record.caller.as_ref())
+        } else {
+            Ok(Rights::Merchant)
+        }
+    }
 }
 
-/// Decides whether a request is admitted, and finds its call. `forward_v1` is the setting about version 1.
-pub fn admit(
+/// Finds the call of a request that is plainly meant for the sidecar, and refuses any other. `forward_v1` is the setting
+/// about version 1.
+pub fn match_request(
     hosts: &Hosts,
     forward_v1: bool,
     head: &Parts,
@@ -123,11 +131,11 @@ pub fn admit(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    // This check is the first, or a sidecar that reaches itself would hear of a wrong host and not of the loop.
+    // Before the check of the host, or a sidecar that reaches itself would hear of a wrong host and not of the loop.
     if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(names_a_sidecar)) {
         return Err(ProxyError::Loop);
     }
-    hosts.check_host(head, caller).map_err(|refusal| refused(refusal, head))?;
+    hosts.check_host(head, caller).map_err(|refusal| host_error(refusal, head))?;
     if present.browser {
         return Err(Refusal::Browser.into());
     }
@@ -144,12 +152,12 @@ pub fn admit(
     if !is_plain(path) {
         check_path(path)?;
     }
-    Matched::path(path).map_or_else(|| version_1::admit(forward_v1, path), Ok)
+    Matched::path(path).map_or_else(|| match_version_1(forward_v1, path), Ok)
 }
 
 /// The error for a refused host. The message quotes a host that is not ours, because nothing else shows a service its
 /// own `Host`.
-fn refused(refusal: Refusal, head: &Parts) -> ProxyError {
+fn host_error(refusal: Refusal, head: &Parts) -> ProxyError {
     match (refusal, shown_host(head)) {
         (Refusal::Misdirected, host) if !host.is_empty() => ProxyError::Misdirected(
             format!("this sidecar does not answer for the Host {host:?} (see proxy.hosts)").into(),
@@ -227,25 +235,25 @@ mod tests {
 
     use super::*;
 
-    fn admit(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Matched, &'static str> {
+    fn matched(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Matched, &'static str> {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
-        super::admit(&Hosts::default(), true, &head, HeaderPresence::scan(&head.headers), &Caller::default())
+        match_request(&Hosts::default(), true, &head, HeaderPresence::scan(&head.headers), &Caller::default())
             .map_err(|error| error.code())
     }
 
     #[test]
     fn browsers_loops_and_tunnels_are_refused() {
-        let with = |name, value| admit("POST", "/v2/session", &[("host", "localhost"), (name, value)]);
+        let with = |name, value| matched("POST", "/v2/session", &[("host", "localhost"), (name, value)]);
         assert_eq!(with("origin", "null"), Err("browser_refused"));
-        assert_eq!(admit("GET", "http://other.example/v2/customer", &[("host", "localhost")]), Err("misdirected"));
+        assert_eq!(matched("GET", "http://other.example/v2/customer", &[("host", "localhost")]), Err("misdirected"));
         assert_eq!(with("via", "1.1 other, 1.1 sezzle-sidecar (x)"), Err("loop_detected"));
         assert!(with("via", "1.1 not-sezzle-sidecar").is_ok());
         assert_eq!(with("transfer-encoding", "gzip, chunked"), Err("bad_request"));
-        assert_eq!(admit("TRACE", "/v2/session", &[("host", "localhost")]), Err("method_not_allowed"));
+        assert_eq!(matched("TRACE", "/v2/session", &[("host", "localhost")]), Err("method_not_allowed"));
     }
 
     #[test]
@@ -279,14 +287,14 @@ mod tests {
             "/v1/authentication;x",
             "/%76%31/logs",
         ] {
-            assert_eq!(admit("GET", path, &[("host", "localhost")]), Err("bad_request"), "{path}");
+            assert_eq!(matched("GET", path, &[("host", "localhost")]), Err("bad_request"), "{path}");
         }
         for path in ["/v2/session/", "/v2/order/a%20b", "/v2/customer?a=%2F..//", "/v1/logs/m", "/v1/"] {
-            assert!(admit("GET", path, &[("host", "localhost")]).is_ok(), "{path}");
+            assert!(matched("GET", path, &[("host", "localhost")]).is_ok(), "{path}");
         }
-        assert_eq!(admit("GET", "/metrics", &[("host", "localhost")]), Err("not_found"));
+        assert_eq!(matched("GET", "/metrics", &[("host", "localhost")]), Err("not_found"));
         let long = format!("/v2/customer?{}", "a".repeat(MAX_TARGET));
-        assert_eq!(admit("GET", &long, &[("host", "localhost")]), Err("target_too_long"));
+        assert_eq!(matched("GET", &long, &[("host", "localhost")]), Err("target_too_long"));
     }
 
     proptest! {

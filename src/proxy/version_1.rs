@@ -5,7 +5,7 @@ use super::route::{Matched, Route};
 
 /// Finds the call of a path outside `/v2/`. `forward` is the setting `proxy.v1`. An exchange of keys is never let
 /// through: its keys would go to Sezzle, and a token would come back.
-pub fn admit(forward: bool, path: &str) -> Result<Matched, ProxyError> {
+pub fn match_version_1(forward: bool, path: &str) -> Result<Matched, ProxyError> {
     let matched = Matched::version_1(path).ok_or(ProxyError::NotFound(ELSEWHERE))?;
     match matched.route {
         _ if !forward => Err(ProxyError::NotFound(REFUSED)),
@@ -30,7 +30,7 @@ mod tests {
     use crate::upstream::retry::RetrySafety;
 
     fn admitted(forward: bool, path: &str) -> Result<Route, &'static str> {
-        admit(forward, path).map(|matched| matched.route).map_err(|error| match error {
+        match_version_1(forward, path).map(|matched| matched.route).map_err(|error| match error {
             ProxyError::NotFound(why) => why,
             other => panic!("{other:?} for {path}"),
         })
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_write_is_one_that_may_move_money_and_is_sent_once() {
-        let matched = admit(true, "/v1/checkouts/o-1/complete").expect("a call");
+        let matched = match_version_1(true, "/v1/checkouts/o-1/complete").expect("a call");
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             assert_eq!(matched.route.class(&method), Class::Money, "{method}");
             assert_eq!(matched.retry_safety(&method), RetrySafety::Unkeyed, "{method}");
@@ -97,7 +97,7 @@ mod tests {
             ("logs/merchant", None),
             ("session", None),
         ] {
-            let matched = admit(true, &format!("/v1/{path}")).expect("a call");
+            let matched = match_version_1(true, &format!("/v1/{path}")).expect("a call");
             assert_eq!(matched.purges(), purges, "{path}");
             assert_eq!((matched.session(), matched.order()), (None, None), "{path}");
         }
