@@ -47,13 +47,8 @@ pub(super) fn log_attempt(
 }
 
 /// Logs that a call is sent again.
-pub(super) fn log_retry(
-    retry: Retry,
-    result: &Result<GatewayResponse, UpstreamError>,
-    outgoing: &Outgoing,
-    request_id: &RequestId,
-) {
+pub(super) fn log_retry(retry: Retry, cause: Option<&UpstreamError>, outgoing: &Outgoing, request_id: &RequestId) {
     let (attempt, reason) = (retry.number, retry.failure.as_str());
-    let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
+    let (route, cause) = (outgoing.route.word(), cause.map(tracing::field::display));
     tracing::info!(%request_id, route, attempt, reason, cause, "an attempt failed; the sidecar sends the call again");
 }

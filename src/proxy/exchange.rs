@@ -204,7 +204,7 @@ impl Exchange {
             }
             let judged = running.credential.generation().filter(|_| judges_token);
             let next = running.after(event(&result, judged, &running.send_permit), running.ended);
-            if matches!(next, Next::Stop) || !running.obey(next, &result).await {
+            if matches!(next, Next::Stop) || !running.obey(next, result.as_ref().err()).await {
                 break result;
             }
         };
@@ -302,8 +302,8 @@ impl Running<'_> {
     }
 
     /// Takes one step after the other. Returns whether the call is to be sent again; else the result of its last attempt
-    /// stands.
-    async fn obey(&mut self, mut next: Next, result: &Result<GatewayResponse, UpstreamError>) -> bool {
+    /// stands. `cause` is the error of that attempt.
+    async fn obey(&mut self, mut next: Next, cause: Option<&UpstreamError>) -> bool {
         loop {
             next = match next {
                 Next::Stop => return false,
@@ -313,7 +313,7 @@ impl Running<'_> {
                     let has_room = self.permit.withdraw_retry(self.ended);
                     self.after(Event::Budget(retry, has_room), self.ended)
                 }
-                Next::Wait(retry) => self.wait(retry, result).await,
+                Next::Wait(retry) => self.wait(retry, cause).await,
             };
         }
     }
@@ -329,14 +329,14 @@ impl Running<'_> {
         self.after(Event::Renewed, self.ended)
     }
 
-    async fn wait(&mut self, retry: Retry, result: &Result<GatewayResponse, UpstreamError>) -> Next {
+    async fn wait(&mut self, retry: Retry, cause: Option<&UpstreamError>) -> Next {
         sleep(retry.wait).await;
         let now = self.exchange.clock.now();
         self.begins = now.mono;
         let again = self.permit.acquire_send(now).ok();
         let next = self.after(Event::Waited(retry, again.is_some()), now.mono);
         if let (Next::Send, Some(again)) = (next, again) {
-            log_retry(retry, result, self.outgoing, self.request_id);
+            log_retry(retry, cause, self.outgoing, self.request_id);
             self.send_permit = again;
         }
         next
