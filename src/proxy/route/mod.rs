@@ -1,6 +1,7 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
 pub mod amount;
+mod class;
 pub mod remedy;
 mod version_1;
 
@@ -12,15 +13,16 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
+pub use self::class::Class;
 use crate::callers::permission::{Permission, Permissions};
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
 use crate::sezzle::identifier::is_identifier;
-use crate::telemetry::metrics::{OTHER_ROUTE, VERSION_1_ROUTE, label, words};
+use crate::telemetry::metrics::{OTHER_ROUTE, VERSION_1_ROUTE, label};
 use crate::upstream::retry::RetrySafety;
 
-/// How calls to one path are treated. An unsafe method (RFC 9110, 9.2.1) makes any of them a write, also where Sezzle
-/// documents none, but for [`Kind::Exchange`] and [`Kind::Webhooks`].
+/// How calls to one path are treated. Any unsafe method (RFC 9110, 9.2.1) makes the call a write, except for
+/// [`Kind::Exchange`] and [`Kind::Webhooks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Answered by the sidecar itself.
@@ -183,24 +185,6 @@ impl Route {
     /// version 2 at all.
     pub fn judges_token(self) -> bool {
         self.kind() != Kind::Version1
-    }
-}
-
-words! {
-    /// Classes of calls, by the cost of a wait and by the harm of a second call.
-    #[derive(Hash)]
-    pub enum Class {
-        /// The cached lookup.
-        Session = "session",
-        /// Other lookups.
-        Read = "read",
-        /// Long lists and files.
-        Report = "report",
-        /// Writes, which may move money, and the read of a card, which cannot be undone either.
-        Money = "money",
-        Webhooks = "webhooks",
-        /// The token exchange.
-        Credentials = "credentials",
     }
 }
 
