@@ -46,7 +46,9 @@ impl Proxy {
         // The wait counts toward the time of a write, because a drain must outlast the write.
         sending.shorten(permit.since.mono.since(now.mono));
         let (give, answer) = oneshot::channel();
-        self.writes.tasks.spawn(self.write_task(head, call, caller, sending, permit, record).run(give));
+        let write = self.write_task(head, call, caller, sending, permit, record).run(give);
+        // In a box, because a task copies its future several times, and this one is large.
+        self.writes.tasks.spawn(Box::pin(write));
         let Ok((result, permit)) = answer.await else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { remedy, cause });
@@ -81,7 +83,7 @@ impl Proxy {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
             let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
-            self.metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc();
+            record.sink.series.keyed(source);
             record.request_key = Some((key, source));
         }
         sending.remedy = record.remedy();

@@ -98,8 +98,9 @@ pub struct RequestSeries {
     in_flight: SeriesByNumber<IntGauge>,
     lookups: SeriesByNumber<IntCounter>,
     durations: SeriesByNumber<Histogram>,
-    /// Responses 200 to a GET, which most requests get that have to be fast.
+    /// Responses 200 to a [`usual`] method. Most requests that have to be fast get one.
     usual: SeriesByNumber<IntCounter>,
+    keys: SeriesByNumber<IntCounter>,
 }
 
 impl RequestSeries {
@@ -111,6 +112,7 @@ impl RequestSeries {
             lookups: SeriesByNumber::default(),
             durations: SeriesByNumber::default(),
             usual: SeriesByNumber::default(),
+            keys: SeriesByNumber::default(),
         }
     }
 
@@ -135,16 +137,22 @@ impl RequestSeries {
         self.lookups.update(result.index(), find, IntCounter::inc);
     }
 
+    /// Counts a write that carries an idempotency key.
+    pub fn keyed(&self, source: impl Label) {
+        let find = || self.metrics.idempotency_keys.with_label_values(&[source.word()]);
+        self.keys.update(source.index(), find, IntCounter::inc);
+    }
+
     /// Counts the response to a request. `None` in place of a status says that the caller left before the response.
     pub fn answered<S: Label>(&self, route: impl Label, method: &Method, status: Option<StatusCode>, source: S) {
+        let method = method_label(method);
         let find = || {
-            let labels = [route.word(), method_label(method), status.map_or("499", code_label), source.word()];
+            let labels = [route.word(), method, status.map_or("499", code_label), source.word()];
             self.metrics.requests.with_label_values(&labels)
         };
-        if *method == Method::GET && status == Some(StatusCode::OK) {
-            self.usual.update(route.index() * S::COUNT + source.index(), find, IntCounter::inc);
-        } else {
-            find().inc();
+        match usual(method, status) {
+            Some(first) => self.usual.update(first + route.index() * S::COUNT + source.index(), find, IntCounter::inc),
+            None => find().inc(),
         }
     }
 
@@ -160,7 +168,7 @@ impl RequestSeries {
 pub struct UpstreamSeries {
     metrics: Arc<Metrics>,
     durations: SeriesByNumber<Histogram>,
-    /// Responses 200 to a GET.
+    /// Responses 200 to a [`usual`] method.
     usual: SeriesByNumber<IntCounter>,
 }
 
@@ -172,10 +180,9 @@ impl UpstreamSeries {
     /// Counts a response of Sezzle's.
     pub fn answered(&self, route: LabelValue, method: &'static str, status: StatusCode) {
         let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
-        if method == "GET" && status == StatusCode::OK {
-            self.usual.update(route.number, find, IntCounter::inc);
-        } else {
-            find().inc();
+        match usual(method, Some(status)) {
+            Some(first) => self.usual.update(first.saturating_add(route.number), find, IntCounter::inc),
+            None => find().inc(),
         }
     }
 
@@ -186,12 +193,21 @@ impl UpstreamSeries {
     }
 }
 
+/// The first number of the series for responses 200 to a method. `None` if these series are found by labels each time.
+fn usual(method: &str, status: Option<StatusCode>) -> Option<usize> {
+    match (method, status) {
+        ("GET", Some(StatusCode::OK)) => Some(0),
+        ("POST", Some(StatusCode::OK)) => Some(NUMBERS / 2),
+        _ => None,
+    }
+}
+
 /// Series by number, each of which is looked up once by its labels.
 #[derive(Debug)]
 struct SeriesByNumber<M>(Box<[OnceLock<M>]>);
 
-// At least the number of combinations of two labels, such as route and source.
-const NUMBERS: usize = 96;
+// At least twice the number of combinations of two labels, such as route and source.
+const NUMBERS: usize = 192;
 
 impl<M> Default for SeriesByNumber<M> {
     fn default() -> Self {
