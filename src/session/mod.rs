@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use moka::sync::Cache;
-use prometheus::IntCounter;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -83,8 +82,6 @@ pub struct SessionCache<E> {
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Counts the purges of writes. Each write counts twice.
-    purges_of_writes: IntCounter,
     /// Whether the warning about Sezzle's `no-store` was logged.
     warned: AtomicBool,
 }
@@ -111,7 +108,6 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             sharing: OnceLock::new(),
             tasks,
             clock,
-            purges_of_writes: metrics.cache_invalidations.with_label_values(&["write"]),
             metrics,
         })
     }
