@@ -248,7 +248,7 @@ impl Matched {
         Some(Self { route, slash, subject })
     }
 
-    /// When a call with this method may be sent again. A `Keyed` call is sent only with a key, which [`super::write`]
+    /// When a call with this method may be sent again. A `Keyed` call is sent only with a key, which `super::write`
     /// adds where the caller sends none.
     pub fn retry_safety(&self, method: &Method) -> RetrySafety {
         match self.route.kind() {
