@@ -50,7 +50,7 @@ pub fn online_check(
         ignored_proxy: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
         ignored_trust: ignored_trust(is_set),
         issuers: materials.trust.issuers.to_vec(),
-        upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
+        upstream: Upstream::new(&gateway.url, connector.clone(), 0, 1, clock.clone(), metrics)?,
         connector,
         peer_certificate,
         policy: policy(settings),

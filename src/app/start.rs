@@ -212,8 +212,11 @@ impl Start<'_> {
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&self.metrics));
         let certificate = connector.certificate();
         let metrics = Arc::clone(&self.metrics);
+        // As many as one class of calls may have in progress. Idle connections were all in use a while ago, and files
+        // are reserved for connections in use.
+        let max_idle = self.settings.limits.in_flight;
         Ok(Outgoing {
-            upstream: Upstream::new(&gateway.url, connector, self.workers, clock.clone(), metrics)?,
+            upstream: Upstream::new(&gateway.url, connector, self.workers, max_idle, clock.clone(), metrics)?,
             certificate,
             forward: forward(self.settings, materials, blocking)?,
             #[cfg(feature = "otlp")]

@@ -128,18 +128,20 @@ impl Deadlines {
 pub struct AddressError(pub String);
 
 impl Upstream {
-    /// `url` is a scheme and an authority. Each worker gets a pool of its own.
+    /// `url` is a scheme and an authority. Each worker gets a pool of its own. All pools together keep about `max_idle`
+    /// idle connections. A connection that finds no room is closed after its response, and the next call opens another.
     pub fn new(
         url: &str,
         connector: Connector,
         worker_count: usize,
+        max_idle: usize,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AddressError> {
         let refused = || AddressError(url.to_owned());
         let gateway = url.parse::<Uri>().map_err(|_| refused())?;
         let host = host(&gateway).ok_or_else(refused)?;
-        let max_idle = POOL_MAX_IDLE / worker_count.max(1);
+        let max_idle = max_idle.div_ceil(worker_count.max(1));
         let workers = Arc::new(PerWorker::new(worker_count, || {
             let (gateway, waiting) = (gateway.clone(), metrics.upstream_waiting.clone());
             let pool = || Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone(), waiting.clone());
@@ -275,10 +277,6 @@ fn unasked(what: &str) -> UpstreamError {
     UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, what)
 }
 
-// As many as one class of calls may have in progress with the default `limits.in_flight`. A connection that finds no
-// room is closed after its response, and the next call opens another. Idle connections were all in use
-// [`IDLE_BEFORE_READ`] ago, and files are reserved for connections in use.
-const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 const REPORT: &str = "report";
 // Bytes of a request that a connection certainly buffers when the gateway does not read.
 const UNREAD: usize = 64 * 1024;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{join, join_all};
 use http::{Method, Version};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::process::Sidecar;
 use crate::support::tls::{Authority, offering};
-use crate::support::{Harness, Session, Setup, arrived, not_tried, upstream};
+use crate::support::{Harness, Session, Setup, arrived, eventually, not_tried, upstream};
 
 /// Five minutes and a fifth.
 const OLDEST: Duration = Duration::from_secs(360);
@@ -117,6 +118,27 @@ async fn a_connection_is_replaced_after_five_minutes_or_so() {
         call().await;
         call().await;
         assert_eq!(harness.gateway.connections(), 3, "{what}: and once more");
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn as_many_idle_connections_are_kept_as_calls_of_a_class_may_be_in_progress() {
+    for (in_flight, kept) in [(2, 2.0), (8, 4.0)] {
+        let harness = Setup::default().set("LIMITS__IN_FLIGHT", in_flight).start().await;
+        let gate = Gate::new();
+        harness.gateway.script(Rule::on(Method::GET, "/v2/*").gate(&gate));
+        let sessions = [(); 2].map(|()| Session::tokenize(&harness.gateway).path);
+        // Two calls of each of two classes.
+        let paths = [&sessions[0], &sessions[1], "/v2/customer", "/v2/order/o"];
+        let calls = join_all(paths.map(|path| harness.get(path)));
+        let answered = async {
+            arrived(&gate, paths.len()).await;
+            gate.release();
+        };
+        join(calls, answered).await;
+        let open = "upstream_connections{state=\"open\"}";
+        eventually("the others are closed", async || harness.metric(open).await == kept).await;
         harness.stop().await;
     }
 }

@@ -32,7 +32,8 @@ pub fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (U
         http2: true,
     };
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
-    (Upstream::new(url, connector, workers, clock, Arc::clone(&metrics)).expect("an address"), metrics)
+    let upstream = Upstream::new(url, connector, workers, MAX_IDLE, clock, Arc::clone(&metrics));
+    (upstream.expect("an address"), metrics)
 }
 
 /// A write with this time limit.
@@ -47,3 +48,6 @@ pub fn write(limit: Duration) -> Outgoing {
         class: LabelValue::unnumbered("money"),
     }
 }
+
+// Of all workers together.
+const MAX_IDLE: usize = 512;
