@@ -130,7 +130,8 @@ impl OnlineCheck {
         say(
             "token",
             &life.map_or("has no end that the sidecar can read".to_owned(), |life| {
-                format!("lasts {} min", life.as_secs() / 60)
+                // To the nearest minute: the exchange itself takes some of the last one.
+                format!("lasts {} min", (life.as_secs() + 30) / 60)
             }),
         );
         say("clock", &skew(granted.date, began.wall, now.wall));
