@@ -135,16 +135,21 @@ async fn a_write_that_takes_longer_than_the_lease_is_hardly_held() {
     let fleet = Fleet::start(Some(&redis.url()), &[]).await;
     let slow = Rule::on(Method::PATCH, "/v2/order/*").delay(Duration::from_millis(400));
     fleet.shop.gateway.script(slow);
-    // All pods know of such a write once its end has arrived, which is long before the 50 ms are over.
-    eventually("eight writes that all pods knew of in time", async || {
+    // All pods know of such a write once its end has arrived, which is long before the 50 ms are over. One write at a
+    // time: a busy machine would let some of many wait longer.
+    let (mut tried, mut known) = (0, 0);
+    eventually("four writes that all pods knew of in time", async || {
         let unconfirmed = "fleet_unconfirmed_served_total";
         let before = (fleet.not_held().await, fleet.sum(unconfirmed).await);
-        let shown = join_all((0..SESSIONS).map(|through| fleet.change(through, Change::Write))).await;
+        let shown = fleet.change(tried, Change::Write).await;
         let after = (fleet.not_held().await, fleet.sum(unconfirmed).await);
+        tried += 1;
         // On a machine so busy that polls are late, the wait may be over first, and memory is served unconfirmed.
-        let is_known = after.0 == before.0;
-        assert!(!is_known || after.1 > before.1 || shown == vec![vec![2; PODS]; SESSIONS], "{shown:?}");
-        is_known
+        if after.0 == before.0 {
+            assert!(after.1 > before.1 || shown == [2; PODS], "{shown:?}");
+            known += 1;
+        }
+        known == 4
     })
     .await;
     fleet.stop().await;

@@ -143,7 +143,7 @@ async fn capture_on(client: usize, sidecar: std::net::SocketAddr, path: String) 
         match http.try_send(sidecar, Method::POST, &path, &headers, BODY).await {
             Ended::Whole(answer) => drop(told.insert(id, answer)),
             Ended::Cut(answer) => panic!("{id}: {answer:?}"),
-            Ended::Unanswered => break,
+            Ended::Unanswered(_) => break,
         }
     }
     told

@@ -127,7 +127,7 @@ impl Scene {
         let (answer, whole) = match self.send().await {
             Ended::Whole(answer) => (answer, true),
             Ended::Cut(answer) => (answer, false),
-            Ended::Unanswered => return Some("got no answer".to_owned()),
+            Ended::Unanswered(error) => return Some(format!("got no answer: {error:?}")),
         };
         let attempts = self.attempts();
         let effects = attempts.iter().filter(|attempt| attempt.effect).count();

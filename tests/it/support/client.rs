@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Collected, Full};
+use hyper_util::client::legacy::Error;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,8 +64,9 @@ pub struct Answer {
 impl Client {
     pub fn new() -> Self {
         let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        // A listener closes connections that were idle for 5 s. A request must not meet that moment.
-        builder.pool_idle_timeout(Duration::from_secs(3));
+        // A listener closes connections that were idle for 5 s. A request must not meet that moment, not even at a
+        // sidecar that stands still for a while.
+        builder.pool_idle_timeout(Duration::from_secs(1));
         // The sidecar passes on all headers that the gateway sends, however many lines there are.
         Self(builder.http1_max_headers(20_000).build_http())
     }
@@ -120,11 +122,12 @@ impl Client {
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request");
         let exchange = async {
-            let (head, body) = self.0.request(request).await.ok()?.into_parts();
-            Some((head, body.collect().await.ok().map(Collected::to_bytes)))
+            let (head, body) = self.0.request(request).await?.into_parts();
+            Ok::<_, Error>((head, body.collect().await.ok().map(Collected::to_bytes)))
         };
-        let Some((head, body)) = timeout(LIMIT, exchange).await.expect("an answer in time") else {
-            return Ended::Unanswered;
+        let (head, body) = match timeout(LIMIT, exchange).await.expect("an answer in time") {
+            Ok(answered) => answered,
+            Err(error) => return Ended::Unanswered(error),
         };
         check(&head.headers);
         let answer = Answer { status: head.status.as_u16(), headers: head.headers, body: Bytes::new() };
@@ -142,7 +145,7 @@ pub enum Ended {
     /// The answer broke off in its body. The part that came is not kept.
     Cut(Answer),
     /// The connection ended before the answer's head, or could not be opened.
-    Unanswered,
+    Unanswered(Error),
 }
 
 /// Fails on a header that must not reach a caller.

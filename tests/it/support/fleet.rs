@@ -177,7 +177,7 @@ fn is(ended: &Ended, status: u16) -> bool {
             assert_eq!(answer.status, status, "{}", answer.text());
             true
         }
-        Ended::Cut(_) | Ended::Unanswered => false,
+        Ended::Cut(_) | Ended::Unanswered(_) => false,
     }
 }
 
