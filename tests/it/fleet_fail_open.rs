@@ -21,7 +21,7 @@ const SESSIONS: usize = 60;
 /// The longest time that a fleet may add to a lookup or to a write.
 const ADDED: Duration = Duration::from_millis(50);
 /// A time that a fleet adds to no call on any machine, because no call waits until the server answers again.
-const NEVER: Duration = Duration::from_secs(1);
+const NEVER: Duration = Duration::from_secs(3);
 
 /// Two hundred lookups through a pod and as many through a sidecar in no fleet, each after the other. The server stops
 /// answering after a quarter of them.
