@@ -14,9 +14,11 @@ use std::vec;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
@@ -32,14 +34,16 @@ enum Backend {
     NameServers(NameServers),
 }
 
-/// Name servers, with a cache of their answers that all clones share.
+/// Name servers, with caches of their answers that all clones share.
 #[derive(Clone)]
 struct NameServers {
-    resolver: Box<TokioResolver>,
+    /// One for each server, in their order. hickory asks several servers at once and lets the fastest decide, even one
+    /// that only refuses to answer.
+    resolvers: Arc<[TokioResolver]>,
     cache: Arc<Mutex<CacheState>>,
 }
 
-/// Decides when the cache is cleared.
+/// Decides when the caches are cleared.
 #[derive(Debug, Default)]
 struct CacheState {
     /// Whether a connection to an address from the cache has failed since the cache was cleared.
@@ -85,32 +89,35 @@ impl Resolver {
 
     /// A resolver that asks these name servers and never reads `/etc/hosts`.
     pub fn with_name_servers(servers: &[SocketAddr]) -> Result<Self, NetError> {
-        let servers = servers.iter().map(|server| {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                connection.port = server.port();
-                connection
-            });
-            NameServerConfig::new(server.ip(), true, connections.to_vec())
-        });
-        let config = ResolverConfig::from_name_servers(servers.collect());
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.use_hosts_file = ResolveHosts::Never;
-        options.cache_size = MOST_NAMES;
-        options.positive_max_ttl = Some(LONGEST_TTL);
-        options.negative_max_ttl = Some(NO_ADDRESS_TTL);
-        options.timeout = SERVER_TIMEOUT;
-        options.attempts = ATTEMPTS;
-        Ok(Self(Backend::NameServers(NameServers { resolver: Box::new(builder.build()?), cache: Arc::default() })))
+        let resolvers = servers.iter().map(|server| resolver_of(*server)).collect::<Result<_, _>>()?;
+        Ok(Self(Backend::NameServers(NameServers { resolvers, cache: Arc::default() })))
     }
 
     /// Takes note that no address of a name led to the expected peer. The next lookup then asks the name servers again,
-    /// in place of the cache.
+    /// in place of the caches.
     pub fn note_failure(&self) {
         if let Backend::NameServers(NameServers { cache, .. }) = &self.0 {
             cache.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
         }
     }
+}
+
+fn resolver_of(server: SocketAddr) -> Result<TokioResolver, NetError> {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    let config =
+        ResolverConfig::from_name_servers(vec![NameServerConfig::new(server.ip(), true, connections.to_vec())]);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    options.use_hosts_file = ResolveHosts::Never;
+    options.cache_size = MOST_NAMES;
+    options.positive_max_ttl = Some(LONGEST_TTL);
+    options.negative_max_ttl = Some(NO_ADDRESS_TTL);
+    options.timeout = SERVER_TIMEOUT;
+    options.attempts = ATTEMPTS;
+    builder.build()
 }
 
 // A lookup takes milliseconds, or ten seconds where no name server answers. Nobody waits longer than 5 s for a lookup.
@@ -125,6 +132,8 @@ const LONGEST_TTL: Duration = Duration::from_secs(5 * 60);
 const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
+// A server that is well answers sooner, also when it has to ask others.
+const HEAD_START: Duration = Duration::from_millis(500);
 // Leaves a connection that may take 5 s some time for TCP and TLS.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -156,20 +165,44 @@ async fn by_system(threads: &Threads, name: Name) -> io::Result<vec::IntoIter<So
 
 /// The addresses of both families, IPv6 first: a connection tries both.
 async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let NameServers { resolver, cache } = servers;
+    let NameServers { resolvers, cache } = servers;
     if cache.lock().unwrap_or_else(PoisonError::into_inner).begin_clear(Instant::now()) {
-        resolver.clear_cache();
+        resolvers.iter().for_each(TokioResolver::clear_cache);
     }
     // With a dot at its end, no search list completes the name.
     let absolute = format!("{}.", name.trim_end_matches('.'));
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time");
-    let found = timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(absolute)).await.map_err(|_| timed_out())?;
-    let found = found.map_err(|error| io::Error::other(error.to_string()))?;
+    let found = timeout(LOOKUP_TIMEOUT, ask_in_order(resolvers, &absolute)).await.map_err(|_| timed_out())??;
     let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
     if addresses.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
     Ok(addresses.into_iter())
+}
+
+/// Asks one name server after the other, the next one as soon as one fails or has been silent for [`HEAD_START`]. The
+/// first answer counts, also the answer that the name does not exist or has no address. If all fail, the error is that
+/// of the server that failed first.
+async fn ask_in_order(resolvers: &[TokioResolver], name: &str) -> io::Result<LookupIp> {
+    let (mut others, mut asked, mut failure) = (resolvers.iter(), JoinSet::new(), None);
+    loop {
+        if let Some(next) = others.next() {
+            let (resolver, name) = (next.clone(), name.to_owned());
+            asked.spawn(async move { resolver.lookup_ip(name).await });
+        }
+        let patience = if others.len() > 0 { HEAD_START } else { LOOKUP_TIMEOUT };
+        let Ok(ended) = timeout(patience, asked.join_next()).await else { continue };
+        let (is_answer, error) = match ended {
+            Some(Ok(Ok(found))) => return Ok(found),
+            Some(Ok(Err(error))) => (error.is_no_records_found(), io::Error::other(error.to_string())),
+            Some(Err(broken_off)) => (false, io::Error::other(broken_off)),
+            None => return Err(failure.unwrap_or_else(|| io::Error::other("there is no name server to ask"))),
+        };
+        if is_answer {
+            return Err(error);
+        }
+        failure.get_or_insert(error);
+    }
 }
 
 /// The name servers in the text of a `resolv.conf`, at most three as in resolv.conf(5). A server with a scope
@@ -220,8 +253,8 @@ mod tests {
     async fn no_answer_is_kept_for_longer_than_some_minutes() {
         let server = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let resolver = Resolver::with_name_servers(&[server.local_addr().expect("an address")]).expect("a resolver");
-        let Backend::NameServers(NameServers { resolver, .. }) = resolver.0 else { panic!("name servers") };
-        let (found, ()) = tokio::join!(resolver.ipv4_lookup("gateway.example."), answer_one(server));
+        let Backend::NameServers(NameServers { resolvers, .. }) = resolver.0 else { panic!("name servers") };
+        let (found, ()) = tokio::join!(resolvers[0].ipv4_lookup("gateway.example."), answer_one(server));
         let left = found.expect("an answer").valid_until().duration_since(std::time::Instant::now());
         assert!(left <= LONGEST_TTL && left > LONGEST_TTL / 2, "{left:?}");
     }

@@ -1,6 +1,7 @@
 //! `gateway.resolver = "dns"`: the gateway's name is resolved by name servers, and by nothing else.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use sezzle_sidecar::simulator::{Options, Simulator};
@@ -12,14 +13,14 @@ use crate::support::process::{Folder, Process, check, free_address};
 use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually, not_tried};
 
-/// A sidecar whose gateway is `host`, and which asks this name server.
-fn setup(ca: &Authority, host: &'static str, server: SocketAddr) -> Setup {
+/// A sidecar whose gateway is `host`, and which asks this name server, or these with commas between them.
+fn setup(ca: &Authority, host: &'static str, servers: impl Display) -> Setup {
     Setup::default()
         .gateway(|gateway| gateway.tls = Some(ca.server(&["gateway.sezzle.com", "localhost"])))
         .gateway_host(host)
         .set("GATEWAY__CA_FILE", ca.file())
         .set("GATEWAY__RESOLVER", "dns")
-        .set("GATEWAY__NAMESERVERS", server)
+        .set("GATEWAY__NAMESERVERS", servers)
         .set("GATEWAY__WRITE_TIMEOUT", "200ms")
 }
 
@@ -192,6 +193,43 @@ async fn a_name_server_that_is_silent_has_a_deadline() {
     let errors = r#"upstream_errors_total{kind="dns"}"#;
     eventually("the lookup ends", async || harness.metric(errors).await >= 1.0).await;
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_server_that_fails_or_is_silent_leaves_the_answer_to_the_next() {
+    const SERVFAIL: u8 = 2;
+    const REFUSED: u8 = 5;
+    let (ca, silent) = (Authority::new(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound"));
+    let failing = NameServer::start(600).await;
+    // The failure comes first, in whatever order the servers are asked.
+    let knowing = NameServer::answering_after(Duration::from_millis(50), 600).await;
+    for (code, first) in
+        [(SERVFAIL, failing.address), (REFUSED, failing.address), (0, silent.local_addr().expect("an address"))]
+    {
+        failing.fail(code);
+        let servers = format!("{first},{}", knowing.address);
+        let harness = setup(&ca, "gateway.sezzle.com", servers).start().await;
+        called(&harness, "/v2/customer").await;
+        assert_eq!(harness.metric(r#"upstream_errors_total{kind="dns"}"#).await, 0.0, "{code}");
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_first_name_server_that_answers_decides() {
+    let ca = Authority::new();
+    let (denying, knowing) = (NameServer::start(600).await, NameServer::start(600).await);
+    denying.deny(true);
+    let servers = format!("{},{}", denying.address, knowing.address);
+    let harness = setup(&ca, "gateway.sezzle.com", servers).start_unready().await;
+    let errors = r#"upstream_errors_total{kind="dns"}"#;
+    eventually("the name does not exist", async || harness.metric(errors).await >= 1.0).await;
+    assert_eq!(knowing.asked(), 0, "the name does not exist, says the first");
+    harness.stop().await;
+    let servers = format!("{},{}", knowing.address, denying.address);
+    let harness = setup(&ca, "gateway.sezzle.com", servers).start().await;
+    called(&harness, "/v2/customer").await;
     harness.stop().await;
 }
 

@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// A running name server. Dropping the handle ends it.
 pub struct NameServer {
@@ -13,6 +15,8 @@ pub struct NameServer {
     asked: Arc<AtomicU32>,
     /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
     denies: Arc<AtomicBool>,
+    /// The code of RFC 1035, 4.1.1, with which the server fails. The server does not fail with 0.
+    fails: Arc<AtomicU8>,
     /// The address of IPv4 to which the server leads.
     leads_to: Arc<AtomicU32>,
     task: JoinHandle<()>,
@@ -23,29 +27,41 @@ const NAME: &[u8] = b"\x07gateway\x06sezzle\x03com\x00";
 impl NameServer {
     /// Starts a server whose answers may be kept for `ttl` seconds.
     pub async fn start(ttl: u32) -> Self {
+        Self::answering_after(Duration::ZERO, ttl).await
+    }
+
+    /// As [`Self::start`], for a server that takes so long to answer.
+    pub async fn answering_after(wait: Duration, ttl: u32) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
-        let denies = Arc::new(AtomicBool::new(false));
+        let (denies, fails) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let leads_to = Arc::new(AtomicU32::new(Ipv4Addr::LOCALHOST.to_bits()));
         let (counted, denied, leads) = (Arc::clone(&asked), Arc::clone(&denies), Arc::clone(&leads_to));
+        let failing = Arc::clone(&fails);
         let task = tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
                 let question = &question[..length];
-                let answer = if denied.load(Ordering::Relaxed) {
-                    denial(question)
-                } else {
-                    answer(question, ttl, leads.load(Ordering::Relaxed), &counted)
+                let answer = match failing.load(Ordering::Relaxed) {
+                    0 if denied.load(Ordering::Relaxed) => denial(question),
+                    0 => answer(question, ttl, leads.load(Ordering::Relaxed), &counted),
+                    code => failure(question, code),
                 };
+                sleep(wait).await;
                 socket.send_to(&answer, from).await.expect("sent");
             }
         });
-        Self { address, asked, denies, leads_to, task }
+        Self { address, asked, denies, fails, leads_to, task }
     }
 
     /// Whether the answers from now on say that the name does not exist.
     pub fn deny(&self, denies: bool) {
         self.denies.store(denies, Ordering::Relaxed);
+    }
+
+    /// Fails with this code from now on.
+    pub fn fail(&self, code: u8) {
+        self.fails.store(code, Ordering::Relaxed);
     }
 
     /// Leads the name to this address from now on.
@@ -84,6 +100,15 @@ fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8
         answer.extend([0, 4]);
         answer.extend(leads_to.to_be_bytes());
     }
+    answer
+}
+
+/// An answer with this code and without records.
+fn failure(question: &[u8], code: u8) -> Vec<u8> {
+    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    answer.extend(&question[12..end]);
     answer
 }
 
