@@ -28,9 +28,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored,
     /// once the other sidecars of a fleet know.
     pub async fn purge_all(&self) -> usize {
-        let removed = self.store.purge_all();
+        self.store.hide_all(|hide| self.invalidation.purge_all(hide));
         if let Some(fleet) = &self.fleet {
             fleet.announce.purge_all();
+        }
+        let removed = self.store.remove_all_hidden().await;
+        if let Some(fleet) = &self.fleet {
             fleet.announce.known(&[Announced::All]).await;
         }
         removed

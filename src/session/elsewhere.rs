@@ -30,9 +30,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// that is sent before `doubt` is stored.
     pub fn all_changed_elsewhere(&self, doubt: Option<Mono>) {
         let (cause, now) = (Cause::Answered, self.clock.mono());
-        self.store.run_purge(|remove| {
-            self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.store.remove_all(remove));
-        });
+        self.store.run_purge_of_all(|hide| self.invalidation.all_changed_elsewhere(cause, doubt, now, hide));
     }
 
     /// The pod has joined the log, for the first time or anew. Stored sessions stay, but the horizon no longer confirms

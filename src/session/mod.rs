@@ -164,7 +164,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if policy != before.policy {
             self.invalidation.set_max_ttl(policy.max_ttl);
             // The rules are this sidecar's own: nothing has changed for others.
-            self.store.purge_all();
+            self.store.run_purge_of_all(|hide| self.invalidation.purge_all(hide));
             self.metrics.cache_invalidations.with_label_values(&["reload"]).inc();
         }
     }

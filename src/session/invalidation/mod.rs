@@ -165,11 +165,11 @@ impl Invalidation {
         });
     }
 
-    /// Purges every tag. `remove` must remove all stored sessions.
-    pub fn purge_all(&self, remove: impl FnOnce()) {
+    /// Purges every tag. From the end of `hide` on, no lookup may find a session that was stored before.
+    pub fn purge_all(&self, hide: impl FnOnce()) {
         self.change(|state, epoch| {
             state.history.end_fetches(epoch);
-            remove();
+            hide();
         });
     }
 
@@ -195,13 +195,13 @@ impl Invalidation {
         self.change(|state, epoch| state.purge(tag, epoch, (Cause::Changed, now), remove));
     }
 
-    /// Purges every tag. No answer to a request that is sent before `doubt` is stored. `remove` removes all stored
-    /// sessions, or none if only answers still to come are in doubt.
-    pub fn all_changed_elsewhere(&self, cause: Cause, doubt: Option<Mono>, now: Mono, remove: impl FnOnce()) {
+    /// Purges every tag. No answer to a request that is sent before `doubt` is stored. `hide` hides all stored sessions
+    /// as for [`Self::purge_all`], or none if only answers still to come are in doubt.
+    pub fn all_changed_elsewhere(&self, cause: Cause, doubt: Option<Mono>, now: Mono, hide: impl FnOnce()) {
         self.change(|state, epoch| {
             let mark = PurgeMark::of(epoch, cause, now, state.max_ttl);
             state.history.note_all(PurgeMark { unsettled: mark.unsettled.max(doubt.unwrap_or_default()), ..mark });
-            remove();
+            hide();
         });
     }
 
@@ -230,10 +230,15 @@ impl Invalidation {
         self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// Removes a body from the index after it left the cache, for whatever cause.
-    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, fetch_id: FetchId) {
+    /// Removes bodies from the index after they left the cache, for whatever cause. Each has its tags.
+    pub fn unindex<T: IntoIterator<Item = TagId>>(&self, bodies: impl ExactSizeIterator<Item = (T, FetchId)>) {
+        if bodies.len() == 0 {
+            return;
+        }
         let mut state = self.lock();
-        tags.into_iter().for_each(|tag| state.index.remove(tag, fetch_id));
+        for (tags, fetch_id) in bodies {
+            tags.into_iter().for_each(|tag| state.index.remove(tag, fetch_id));
+        }
     }
 
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make the state unusable.

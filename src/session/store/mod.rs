@@ -8,6 +8,7 @@ use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::entry::{Entry, HeaderTemplate};
@@ -40,6 +41,9 @@ pub(super) struct Store {
     evicted: Evicted,
     invalidation: Arc<Invalidation>,
     next_id: AtomicU64,
+    /// No lookup finds an entry of a fetch whose number is below this one: everything was purged after those fetches
+    /// had begun. So a purge of everything takes effect at once, however long it takes to remove the entries.
+    hidden: AtomicU64,
     /// The template of the last entry, for the next one to share.
     template: Mutex<Arc<HeaderTemplate>>,
     metrics: Arc<Metrics>,
@@ -63,12 +67,13 @@ impl Store {
             })
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
-        Self { entries, evicted, invalidation, next_id: AtomicU64::new(0), template: Mutex::default(), metrics }
+        let (next_id, hidden) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { entries, evicted, invalidation, next_id, hidden, template: Mutex::default(), metrics }
     }
 
     /// The entry of a session, fresh or stale. Takes none of our locks.
     pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
-        self.entries.get(&key)
+        self.entries.get(&key).filter(|entry| !self.is_hidden(entry))
     }
 
     /// Numbers a fetch that begins now.
@@ -106,7 +111,8 @@ impl Store {
             self.entries.insert(fetch_id.key, entry);
             Ok(freshness)
         });
-        self.unindex_evicted();
+        // A worker stores this answer. Most of the entries that a purge of everything removed are left to that purge.
+        self.unindex_some_evicted();
         result
     }
 
@@ -123,22 +129,57 @@ impl Store {
         self.run_purge(|remove| self.invalidation.purge(tag, cause, now, remove))
     }
 
-    /// Purges all sessions, and returns how many were stored.
-    pub(super) fn purge_all(&self) -> usize {
-        self.run_purge(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
+    /// Runs a purge of all sessions, which calls its argument to hide them, and removes them.
+    pub(super) fn run_purge_of_all(&self, purge: impl FnOnce(&dyn Fn())) {
+        self.hide_all(purge);
+        self.remove_hidden(self.entries.iter());
     }
 
-    /// Passes the key of every stored session to `remove`.
-    pub(super) fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
-        self.entries.iter().for_each(|(key, _)| remove(*key));
+    /// Runs a purge of all sessions, which calls its argument to hide them.
+    ///
+    /// The purge runs under the lock of all purges, and a worker that stores an answer waits for that lock. So the
+    /// entries are removed later. A session that is stored anew in that time may be removed with them, which costs one
+    /// more fetch.
+    pub(super) fn hide_all(&self, purge: impl FnOnce(&dyn Fn())) {
+        // Each entry in the map was inserted under the same lock, by a fetch that has its number already.
+        purge(&|| self.hidden.store(self.fetches(), Ordering::SeqCst));
+    }
+
+    /// Removes all hidden entries, and returns how many there were. Lets other tasks of its thread run meanwhile.
+    pub(super) async fn remove_all_hidden(&self) -> usize {
+        let (mut entries, mut removed) = (self.entries.iter(), 0_usize);
+        loop {
+            let some: Vec<_> = entries.by_ref().take(FEW).collect();
+            let is_last = some.len() < FEW;
+            removed = removed.saturating_add(self.remove_hidden(some));
+            if is_last {
+                return removed;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Removes the hidden ones of these entries, and returns how many there were.
+    fn remove_hidden(&self, entries: impl IntoIterator<Item = (Arc<Uuid>, Entry)>) -> usize {
+        let hidden = entries.into_iter().filter(|(_, entry)| self.is_hidden(entry));
+        let removed = hidden.filter(|(key, _)| self.entries.remove(&**key).is_some()).count();
+        self.unindex_evicted();
+        removed
     }
 
     /// Runs a purge, which passes the key of each session that it removes. Returns how many were stored.
     pub(super) fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
-        purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
+        purge(&mut |key| {
+            let found = self.entries.remove(&key).is_some_and(|entry| !self.is_hidden(&entry));
+            removed = removed.saturating_add(usize::from(found));
+        });
         self.unindex_evicted();
         removed
+    }
+
+    fn is_hidden(&self, entry: &Entry) -> bool {
+        entry.fetch_id().id < self.hidden.load(Ordering::SeqCst)
     }
 
     /// Updates the gauges, and lets the map do its postponed work.
@@ -150,11 +191,19 @@ impl Store {
     }
 
     fn unindex_evicted(&self) {
-        for entry in self.evicted.take() {
-            self.invalidation.unindex(entry.tags(), entry.fetch_id());
-        }
+        while self.unindex_some_evicted() {}
+    }
+
+    /// Takes up to [`FEW`] entries that left the store from the index. Returns whether there were any.
+    fn unindex_some_evicted(&self) -> bool {
+        let evicted = self.evicted.take(FEW);
+        self.invalidation.unindex(evicted.iter().map(|entry| (entry.tags(), entry.fetch_id())));
+        !evicted.is_empty()
     }
 }
+
+// How many entries are taken from the index under one lock. A worker that waits for the lock serves nobody meanwhile.
+const FEW: usize = 64;
 
 // Purged tags that are remembered one by one: at most this number, and at most as many as fit in an eighth of the
 // cache's bytes. Each takes 65 bytes, and as much again just after the table has grown. In a fleet as many open writes
@@ -175,8 +224,12 @@ impl Evicted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take(&self, most: usize) -> Vec<Entry> {
+        let mut evicted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = evicted.len().saturating_sub(most);
+        let taken = evicted.drain(left..).collect();
+        evicted.shrink_to(left.max(FEW));
+        taken
     }
 }
 

@@ -74,8 +74,7 @@ fn what_was_evicted_and_fetched_again_is_found_by_a_purge() {
 
 /// One thread changes Sezzle's answer and purges, others fetch, store and look up. The map is too small for all
 /// sessions, so it evicts all the time.
-#[test]
-fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
+fn nothing_from_before_is_found_after(purge: impl Fn(&Store, &Tag) + Sync) {
     const SESSIONS: u32 = 12;
     const CHANGES: u64 = 4000;
     let store = store(8 * 1024);
@@ -84,9 +83,9 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for version in 1..=CHANGES {
-                store.purge(&order, Cause::Changed, Mono::default());
+                purge(&store, &order);
                 truth.store(version, Ordering::SeqCst);
-                store.purge(&order, Cause::Changed, Mono::default());
+                purge(&store, &order);
                 acknowledged.store(version, Ordering::SeqCst);
             }
         });
@@ -112,6 +111,59 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
         }
     });
     assert!(store.get(key(0)).is_none_or(|entry| entry.answer().body == CHANGES.to_string()));
+}
+
+#[test]
+fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
+    nothing_from_before_is_found_after(|store, order| {
+        store.purge(order, Cause::Changed, Mono::default());
+    });
+}
+
+#[test]
+fn nothing_from_before_a_purge_of_everything_is_found_whatever_races_it() {
+    nothing_from_before_is_found_after(|store, _| {
+        store.run_purge_of_all(|hide| store.invalidation.purge_all(hide));
+    });
+}
+
+#[tokio::test]
+async fn a_purge_of_everything_takes_effect_before_an_entry_is_removed() {
+    let store = store(1024 * 1024);
+    let order = Tag::order("o");
+    fetched(&store, key(1), &order, "1").expect("stored");
+    let under_way = start(&store, key(2));
+    store.hide_all(|hide| store.invalidation.purge_all(hide));
+    assert!(store.get(key(1)).is_none(), "hidden");
+    assert!(store.entries.contains_key(&key(1)), "and not removed yet");
+    let stored = store.insert(under_way, &answer("2"), &tags(key(2), &order), LIFE, under_way.sent);
+    assert_eq!(stored.err(), Some(NotStored::Purged), "this fetch began before");
+    fetched(&store, key(3), &order, "3").expect("this fetch began after the purge");
+    assert_eq!(store.remove_hidden(store.entries.iter()), 1);
+    assert_eq!([1, 2, 3].map(|number| store.get(key(number)).is_some()), [false, false, true]);
+    assert_eq!(store.purge(&order, Cause::Changed, Mono::default()), 1, "the index is right");
+}
+
+#[tokio::test]
+async fn a_purge_of_everything_lets_other_tasks_run() {
+    let store = store(1024 * 1024);
+    for number in 0..300 {
+        fetched(&store, key(number), &Tag::order(&number.to_string()), "1").expect("stored");
+    }
+    store.hide_all(|hide| store.invalidation.purge_all(hide));
+    let turns = AtomicU64::new(0);
+    let others = async {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    };
+    let removed = tokio::select! {
+        biased;
+        removed = store.remove_all_hidden() => removed,
+        () = others => 0,
+    };
+    assert_eq!((removed, turns.into_inner() >= 300 / 64), (300, true));
 }
 
 #[test]
