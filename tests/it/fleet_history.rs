@@ -232,12 +232,7 @@ impl World {
         Some((sum(["none", "acked"]), sum(["waited", "gave_up"])))
     }
 
-    async fn break_things(
-        &self,
-        mut random: Random,
-        mut sidecars: Vec<Sidecar>,
-        mut servers: [Redis; 2],
-    ) -> Vec<Fault> {
+    async fn break_things(&self, mut random: Random, sidecars: &mut [Sidecar], servers: &mut [Redis; 2]) -> Vec<Fault> {
         let mut done = Vec::new();
         let mut rest: Vec<Fault> = Vec::new();
         while self.goes_on() {
@@ -247,7 +242,7 @@ impl World {
             let fault = rest.swap_remove(random.below(rest.len()));
             done.push(fault);
             let pause = Duration::from_millis(random.between(100, 1000));
-            self.bring_about(fault, pause, &mut random, &mut sidecars, &mut servers).await;
+            self.bring_about(fault, pause, &mut random, sidecars, servers).await;
             self.proxies.iter().for_each(RedisProxy::mend);
             timeout(Duration::from_secs(20), self.synced()).await.unwrap_or_else(|_| panic!("synced after {fault:?}"));
             sleep(Duration::from_millis(300)).await;
@@ -367,10 +362,12 @@ async fn history(settings: &[(&'static str, &str)]) -> Check {
     let replica = Redis::replica_of(&primary).await;
     let over = Instant::now() + Duration::from_secs(seconds);
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    let (world, sidecars) = World::open(over, &settings, &primary).await;
+    let (world, mut sidecars) = World::open(over, &settings, &primary).await;
+    // Both run on until the last lookup has its answer.
+    let mut servers = [primary, replica];
     let lookers = join_all((0..LOOKERS).map(|_| world.look(random.fork())));
     let changers = join_all((0..PODS).map(|through| world.change(through, random.fork())));
-    let broken = world.break_things(random.fork(), sidecars, [primary, replica]);
+    let broken = world.break_things(random.fork(), &mut sidecars, &mut servers);
     let ((_, _), faults) = join(join(lookers, changers), broken).await;
     let check = world.check();
     let lookups = lock(&world.lookups).len();

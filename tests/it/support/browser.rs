@@ -14,6 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::eventually;
 use super::process::{Folder, Process};
 
 // A busy machine takes its time to start a browser.
@@ -41,12 +42,19 @@ pub struct Screen {
 impl Browser {
     pub async fn start() -> Self {
         let profile = Folder::new();
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").env("HOME", profile.path());
-        let mut driver = Process::spawn(command);
         let started = "started successfully on port ";
-        driver.says(started).await;
-        let output = driver.stdout();
+        let (driver, output) = loop {
+            let mut command = Command::new("chromedriver");
+            command.arg("--port=0").env("HOME", profile.path());
+            let mut driver = Process::spawn(command);
+            eventually("chromedriver runs", async || driver.stdout().contains(started) || driver.has_ended()).await;
+            let output = driver.stdout();
+            if output.contains(started) {
+                break (driver, output);
+            }
+            // Chromedriver takes a free port of IPv6, and ends if another program has the same port of IPv4.
+            driver.says("port not available").await;
+        };
         let port = output.split(started).nth(1).and_then(|rest| rest.split('.').next()).expect("a port");
         let client = Client::builder(TokioExecutor::new()).build_http();
         let arguments = [
