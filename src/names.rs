@@ -3,6 +3,7 @@
 //! The system's resolver blocks, so it runs on threads of its own. When the system can start no further thread, lookups
 //! share the running threads, and a lookup for which there is no room is an error.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -43,22 +44,24 @@ struct NameServers {
     cache: Arc<Mutex<CacheState>>,
 }
 
-/// Decides when the caches are cleared.
+/// Decides when the caches are cleared, and knows which of them has the last answer.
 #[derive(Debug, Default)]
 struct CacheState {
-    /// Whether a connection to an address from the cache has failed since the cache was cleared.
+    /// Whether a connection to an address from the caches has failed since they were cleared.
     failed: bool,
     cleared: Option<Instant>,
+    /// The server that gave the last addresses, and until when its cache keeps them.
+    last: Option<(usize, Instant)>,
 }
 
 impl CacheState {
-    /// Returns whether the caller must clear the cache before a lookup, and notes that the cache is clear then. Two
-    /// clears are at least [`CLEAR_INTERVAL`] apart.
+    /// Returns whether the caller must clear the caches before a lookup, and notes that they are clear then. Two clears
+    /// are at least [`CLEAR_INTERVAL`] apart.
     fn begin_clear(&mut self, now: Instant) -> bool {
         let is_due = self.cleared.is_none_or(|cleared| now.duration_since(cleared) >= CLEAR_INTERVAL);
         let clears = self.failed && is_due;
         if clears {
-            *self = Self { failed: false, cleared: Some(now) };
+            *self = Self { cleared: Some(now), ..Self::default() };
         }
         clears
     }
@@ -132,7 +135,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(5 * 60);
 const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
-// A server that is well answers sooner, also when it has to ask others.
+// A healthy server answers sooner, also when it has to ask others.
 const HEAD_START: Duration = Duration::from_millis(500);
 // Leaves a connection that may take 5 s some time for TCP and TLS.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -166,13 +169,17 @@ async fn by_system(threads: &Threads, name: Name) -> io::Result<vec::IntoIter<So
 /// The addresses of both families, IPv6 first: a connection tries both.
 async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
     let NameServers { resolvers, cache } = servers;
-    if cache.lock().unwrap_or_else(PoisonError::into_inner).begin_clear(Instant::now()) {
+    let (now, lock) = (Instant::now(), || cache.lock().unwrap_or_else(PoisonError::into_inner));
+    if lock().begin_clear(now) {
         resolvers.iter().for_each(TokioResolver::clear_cache);
     }
+    let cached = lock().last.filter(|(_, until)| now < *until).map(|(server, _)| server);
     // With a dot at its end, no search list completes the name.
     let absolute = format!("{}.", name.trim_end_matches('.'));
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time");
-    let found = timeout(LOOKUP_TIMEOUT, ask_in_order(resolvers, &absolute)).await.map_err(|_| timed_out())??;
+    let asked = timeout(LOOKUP_TIMEOUT, ask_in_order(resolvers, cached, &absolute));
+    let (server, found) = asked.await.map_err(|_| timed_out())??;
+    lock().last = Some((server, Instant::from_std(found.valid_until())));
     let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
     if addresses.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -181,20 +188,24 @@ async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::I
 }
 
 /// Asks one name server after the other, the next one as soon as one fails or has been silent for [`HEAD_START`]. The
-/// first answer counts, also the answer that the name does not exist or has no address. If all fail, the error is that
-/// of the server that failed first.
-async fn ask_in_order(resolvers: &[TokioResolver], name: &str) -> io::Result<LookupIp> {
-    let (mut others, mut asked, mut failure) = (resolvers.iter(), JoinSet::new(), None);
+/// server whose cache has the answer comes first. The first addresses count, or the answer that the name does not exist.
+/// If no server has addresses, the error is that of the server that failed first.
+async fn ask_in_order(resolvers: &[TokioResolver], cached: Option<usize>, name: &str) -> io::Result<(usize, LookupIp)> {
+    let mut left: VecDeque<_> = resolvers.iter().cloned().enumerate().collect();
+    if let Some(first) = cached.and_then(|server| left.remove(server)) {
+        left.push_front(first);
+    }
+    let (mut asked, mut failure) = (JoinSet::new(), None);
     loop {
-        if let Some(next) = others.next() {
-            let (resolver, name) = (next.clone(), name.to_owned());
-            asked.spawn(async move { resolver.lookup_ip(name).await });
+        if let Some((server, resolver)) = left.pop_front() {
+            let name = name.to_owned();
+            asked.spawn(async move { (server, resolver.lookup_ip(name).await) });
         }
-        let patience = if others.len() > 0 { HEAD_START } else { LOOKUP_TIMEOUT };
+        let patience = if left.is_empty() { LOOKUP_TIMEOUT } else { HEAD_START };
         let Ok(ended) = timeout(patience, asked.join_next()).await else { continue };
         let (is_answer, error) = match ended {
-            Some(Ok(Ok(found))) => return Ok(found),
-            Some(Ok(Err(error))) => (error.is_no_records_found(), io::Error::other(error.to_string())),
+            Some(Ok((server, Ok(found)))) => return Ok((server, found)),
+            Some(Ok((_, Err(error)))) => (error.is_nx_domain(), io::Error::other(error.to_string())),
             Some(Err(broken_off)) => (false, io::Error::other(broken_off)),
             None => return Err(failure.unwrap_or_else(|| io::Error::other("there is no name server to ask"))),
         };
@@ -231,7 +242,7 @@ mod tests {
         cache.failed = true;
         assert!(cache.begin_clear(now));
         assert!(!cache.begin_clear(now + 2 * CLEAR_INTERVAL), "the new answers have not failed");
-        let mut cache = CacheState { failed: true, cleared: Some(now) };
+        let mut cache = CacheState { failed: true, cleared: Some(now), ..CacheState::default() };
         assert!(!cache.begin_clear(now + CLEAR_INTERVAL / 2));
         assert!(cache.begin_clear(now + CLEAR_INTERVAL), "an early failure clears the cache later");
         assert!(!cache.begin_clear(now + 2 * CLEAR_INTERVAL));

@@ -217,6 +217,28 @@ async fn a_name_server_that_fails_or_is_silent_leaves_the_answer_to_the_next() {
 }
 
 #[tokio::test]
+async fn a_kept_answer_is_used_while_an_earlier_name_server_is_silent() {
+    let (ca, silent) = (Authority::new(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound"));
+    let knowing = NameServer::start(600).await;
+    let servers = format!("{},{}", silent.local_addr().expect("an address"), knowing.address);
+    let harness = setup(&ca, "gateway.sezzle.com", servers).start().await;
+    let asked = async || {
+        let mut asked = 0;
+        while silent.try_recv(&mut [0; 512]).is_ok() {
+            asked += 1;
+        }
+        asked
+    };
+    assert!(asked().await > 0, "the first server is asked first");
+    // Each report has a connection of its own.
+    let reports = (0..3).map(|_| called(&harness, "/v2/orders/report?start-date=2026-01-01"));
+    futures_util::future::join_all(reports).await;
+    assert!(harness.gateway.connections() >= 2, "{}", harness.gateway.connections());
+    assert_eq!((asked().await, knowing.asked()), (0, 1), "the answer is kept");
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn the_first_name_server_that_answers_decides() {
     let ca = Authority::new();
     let (denying, knowing) = (NameServer::start(600).await, NameServer::start(600).await);

@@ -15,7 +15,8 @@ pub struct NameServer {
     asked: Arc<AtomicU32>,
     /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
     denies: Arc<AtomicBool>,
-    /// The code of RFC 1035, 4.1.1, with which the server fails. The server does not fail with 0.
+    /// The code of RFC 1035, 4.1.1, with which the server fails questions for addresses of IPv4. The server does not fail
+    /// with 0.
     fails: Arc<AtomicU8>,
     /// The address of IPv4 to which the server leads.
     leads_to: Arc<AtomicU32>,
@@ -30,7 +31,7 @@ impl NameServer {
         Self::answering_after(Duration::ZERO, ttl).await
     }
 
-    /// As [`Self::start`], for a server that takes so long to answer.
+    /// As [`Self::start`], for a server that waits for this time before each answer.
     pub async fn answering_after(wait: Duration, ttl: u32) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
@@ -44,8 +45,8 @@ impl NameServer {
                 let question = &question[..length];
                 let answer = match failing.load(Ordering::Relaxed) {
                     0 if denied.load(Ordering::Relaxed) => denial(question),
-                    0 => answer(question, ttl, leads.load(Ordering::Relaxed), &counted),
-                    code => failure(question, code),
+                    code if code != 0 && asks_for_ipv4(question) => failure(question, code),
+                    _ => answer(question, ttl, leads.load(Ordering::Relaxed), &counted),
                 };
                 sleep(wait).await;
                 socket.send_to(&answer, from).await.expect("sent");
@@ -59,7 +60,7 @@ impl NameServer {
         self.denies.store(denies, Ordering::Relaxed);
     }
 
-    /// Fails with this code from now on.
+    /// Fails questions for addresses of IPv4 with this code from now on. Other questions get no record.
     pub fn fail(&self, code: u8) {
         self.fails.store(code, Ordering::Relaxed);
     }
@@ -101,6 +102,12 @@ fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8
         answer.extend(leads_to.to_be_bytes());
     }
     answer
+}
+
+fn asks_for_ipv4(question: &[u8]) -> bool {
+    let rest = &question[12..];
+    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
+    rest[name..name + 2] == [0, 1]
 }
 
 /// An answer with this code and without records.
