@@ -25,10 +25,10 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         removed
     }
 
-    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored,
-    /// once the other sidecars of a fleet know.
+    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions this call
+    /// removed, once the other sidecars of a fleet know.
     pub async fn purge_all(&self) -> usize {
-        self.store.hide_all(|hide| self.invalidation.purge_all(hide));
+        self.invalidation.purge_all(|| self.store.hide_all());
         if let Some(fleet) = &self.fleet {
             fleet.announce.purge_all();
         }

@@ -30,7 +30,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// that is sent before `doubt` is stored.
     pub fn all_changed_elsewhere(&self, doubt: Option<Mono>) {
         let (cause, now) = (Cause::Answered, self.clock.mono());
-        self.store.run_purge_of_all(|hide| self.invalidation.all_changed_elsewhere(cause, doubt, now, hide));
+        self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.store.hide_all());
+        self.remove_hidden_later();
     }
 
     /// The pod has joined the log, for the first time or anew. Stored sessions stay, but the horizon no longer confirms

@@ -72,7 +72,7 @@ pub struct SessionCache<E> {
     rules: ArcSwap<Rules>,
     /// The purges, which the store asks before each insert.
     invalidation: Arc<Invalidation>,
-    store: Store,
+    store: Arc<Store>,
     flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
     unshared: Cache<Uuid, ()>,
@@ -97,7 +97,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let ids = fleet.as_ref().map(|fleet| fleet.ids.clone());
         let invalidation = Arc::new(Invalidation::new(remembered_purges(max_bytes), rules.policy.max_ttl, ids));
         Arc::new(Self {
-            store: Store::new(max_bytes, Arc::clone(&invalidation), clock.clone(), Arc::clone(&metrics)),
+            store: Arc::new(Store::new(max_bytes, Arc::clone(&invalidation), clock.clone(), Arc::clone(&metrics))),
             invalidation,
             flights: Flights::new(),
             warned: AtomicBool::new(false),
@@ -164,9 +164,18 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if policy != before.policy {
             self.invalidation.set_max_ttl(policy.max_ttl);
             // The rules are this sidecar's own: nothing has changed for others.
-            self.store.run_purge_of_all(|hide| self.invalidation.purge_all(hide));
+            self.invalidation.purge_all(|| self.store.hide_all());
+            self.remove_hidden_later();
             self.metrics.cache_invalidations.with_label_values(&["reload"]).inc();
         }
+    }
+
+    /// Removes what a purge of everything has hidden, in a task that nobody waits for.
+    fn remove_hidden_later(&self) {
+        let store = Arc::clone(&self.store);
+        self.tasks.spawn(async move {
+            store.remove_all_hidden().await;
+        });
     }
 
     /// Updates the gauges.

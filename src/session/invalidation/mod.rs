@@ -230,7 +230,8 @@ impl Invalidation {
         self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// Removes bodies from the index after they left the cache, for whatever cause. Each has its tags.
+    /// Removes bodies from the index after they left the cache, for whatever cause. `bodies` yields the tags and the fetch
+    /// of each.
     pub fn unindex<T: IntoIterator<Item = TagId>>(&self, bodies: impl ExactSizeIterator<Item = (T, FetchId)>) {
         if bodies.len() == 0 {
             return;

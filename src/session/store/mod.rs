@@ -73,7 +73,7 @@ impl Store {
 
     /// The entry of a session, fresh or stale. Takes none of our locks.
     pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
-        self.entries.get(&key).filter(|entry| !self.is_hidden(entry))
+        self.entries.get(&key).filter(|entry| !self.is_hidden(entry.fetch_id()))
     }
 
     /// Numbers a fetch that begins now.
@@ -98,6 +98,10 @@ impl Store {
     ) -> Result<Freshness, NotStored> {
         let FetchStart { id: fetch_id, epoch, sent } = start;
         let result = self.invalidation.insert_unless_purged(tags, epoch, sent.mono, fetch_id, |most| {
+            // An answer that was taken from the fleet may know of a purge that came after its fetch was numbered.
+            if self.is_hidden(fetch_id) {
+                return Err(NotStored::Purged);
+            }
             if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }
@@ -111,7 +115,7 @@ impl Store {
             self.entries.insert(fetch_id.key, entry);
             Ok(freshness)
         });
-        // A worker stores this answer. Most of the entries that a purge of everything removed are left to that purge.
+        // A worker must not wait long here: a purge of everything takes its own entries from the index.
         self.unindex_some_evicted();
         result
     }
@@ -129,20 +133,13 @@ impl Store {
         self.run_purge(|remove| self.invalidation.purge(tag, cause, now, remove))
     }
 
-    /// Runs a purge of all sessions, which calls its argument to hide them, and removes them.
-    pub(super) fn run_purge_of_all(&self, purge: impl FnOnce(&dyn Fn())) {
-        self.hide_all(purge);
-        self.remove_hidden(self.entries.iter());
-    }
-
-    /// Runs a purge of all sessions, which calls its argument to hide them.
+    /// Hides all entries: no lookup finds them from now on. Call this under the lock of all purges.
     ///
-    /// The purge runs under the lock of all purges, and a worker that stores an answer waits for that lock. So the
-    /// entries are removed later. A session that is stored anew in that time may be removed with them, which costs one
-    /// more fetch.
-    pub(super) fn hide_all(&self, purge: impl FnOnce(&dyn Fn())) {
+    /// A worker that stores an answer waits for that lock, so [`Self::remove_all_hidden`] removes the entries later. A
+    /// session that is stored anew in that time may be removed with them, which costs one more fetch.
+    pub(super) fn hide_all(&self) {
         // Each entry in the map was inserted under the same lock, by a fetch that has its number already.
-        purge(&|| self.hidden.store(self.fetches(), Ordering::SeqCst));
+        self.hidden.store(self.fetches(), Ordering::SeqCst);
     }
 
     /// Removes all hidden entries, and returns how many there were. Lets other tasks of its thread run meanwhile.
@@ -161,7 +158,7 @@ impl Store {
 
     /// Removes the hidden ones of these entries, and returns how many there were.
     fn remove_hidden(&self, entries: impl IntoIterator<Item = (Arc<Uuid>, Entry)>) -> usize {
-        let hidden = entries.into_iter().filter(|(_, entry)| self.is_hidden(entry));
+        let hidden = entries.into_iter().filter(|(_, entry)| self.is_hidden(entry.fetch_id()));
         let removed = hidden.filter(|(key, _)| self.entries.remove(&**key).is_some()).count();
         self.unindex_evicted();
         removed
@@ -171,15 +168,16 @@ impl Store {
     pub(super) fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| {
-            let found = self.entries.remove(&key).is_some_and(|entry| !self.is_hidden(&entry));
+            let found = self.entries.remove(&key).is_some_and(|entry| !self.is_hidden(entry.fetch_id()));
             removed = removed.saturating_add(usize::from(found));
         });
         self.unindex_evicted();
         removed
     }
 
-    fn is_hidden(&self, entry: &Entry) -> bool {
-        entry.fetch_id().id < self.hidden.load(Ordering::SeqCst)
+    /// Whether everything was purged after this fetch had begun.
+    fn is_hidden(&self, fetch_id: FetchId) -> bool {
+        fetch_id.id < self.hidden.load(Ordering::SeqCst)
     }
 
     /// Updates the gauges, and lets the map do its postponed work.
@@ -194,7 +192,7 @@ impl Store {
         while self.unindex_some_evicted() {}
     }
 
-    /// Takes up to [`FEW`] entries that left the store from the index. Returns whether there were any.
+    /// Removes from the index up to [`FEW`] entries that have left the store. Returns whether there were any.
     fn unindex_some_evicted(&self) -> bool {
         let evicted = self.evicted.take(FEW);
         self.invalidation.unindex(evicted.iter().map(|entry| (entry.tags(), entry.fetch_id())));
@@ -214,8 +212,8 @@ const PURGE_LOG_SHARE: u64 = 8;
 const PER_PURGE: u64 = 300;
 
 /// Entries that left the store and are still in the index. The map reports an eviction while a lock of the index may be
-/// held, so the entry is put aside. Every store, purge and scrape clears the list, which never holds more entries than
-/// were stored.
+/// held, so the entry is put aside. Every purge and scrape clears the list, and every store takes some entries from it.
+/// The list never holds more entries than were stored.
 #[derive(Clone, Debug, Default)]
 struct Evicted(Arc<Mutex<Vec<Entry>>>);
 
@@ -228,7 +226,9 @@ impl Evicted {
         let mut evicted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = evicted.len().saturating_sub(most);
         let taken = evicted.drain(left..).collect();
-        evicted.shrink_to(left.max(FEW));
+        if left == 0 {
+            evicted.shrink_to(FEW);
+        }
         taken
     }
 }

@@ -391,7 +391,7 @@ async fn a_rejoin_keeps_memory_and_ends_fetches() {
     pod.fetch().await.expect("stored");
     pod.sessions.rejoined(Cause::Answered, None);
     assert_eq!(pod.find().0, "fresh");
-    pod.sessions.store.run_purge_of_all(|hide| pod.sessions.invalidation.purge_all(hide));
+    pod.sessions.invalidation.purge_all(|| pod.sessions.store.hide_all());
     let rejoining = Arc::clone(&pod.sessions);
     let late = fetch_meanwhile(&pod.sessions, move || {
         rejoining.rejoined(Cause::Answered, Some(rejoining.clock.mono()));
@@ -401,10 +401,10 @@ async fn a_rejoin_keeps_memory_and_ends_fetches() {
     assert_eq!(pod.fetch().await, Ok(2));
     pod.clock.advance(Duration::from_secs(10));
     assert_eq!(pod.fetch().await, Ok(30));
-    pod.sessions.store.run_purge_of_all(|hide| pod.sessions.invalidation.purge_all(hide));
+    pod.sessions.invalidation.purge_all(|| pod.sessions.store.hide_all());
     pod.sessions.rejoined(Cause::Changed, None);
     assert_eq!(pod.fetch().await, Ok(30), "after the first join");
-    pod.sessions.store.run_purge_of_all(|hide| pod.sessions.invalidation.purge_all(hide));
+    pod.sessions.invalidation.purge_all(|| pod.sessions.store.hide_all());
     pod.sessions.rejoined(Cause::Changed, Some(at(&pod, 20)));
     assert_eq!(pod.fetch().await, Err(NotStored::Unsettled));
 
