@@ -140,6 +140,9 @@ async fn a_purge_of_everything_takes_effect_before_an_entry_is_removed() {
     let stored = store.insert(under_way, &answer("2"), &tags(key(2), &order), LIFE, under_way.sent);
     assert_eq!(stored.err(), Some(NotStored::Purged), "this fetch began before");
     fetched(&store, key(3), &order, "3").expect("this fetch began after the purge");
+    let knowing = FetchStart { epoch: store.invalidation.epoch(), ..under_way };
+    let stored = store.insert(knowing, &answer("2"), &tags(key(2), &order), LIFE, knowing.sent);
+    assert_eq!(stored.err(), Some(NotStored::Purged), "this fetch has a number that is hidden");
     assert_eq!(store.remove_hidden(store.entries.iter()), 1);
     assert_eq!([1, 2, 3].map(|number| store.get(key(number)).is_some()), [false, false, true]);
     assert_eq!(store.purge(&order, Cause::Changed, Mono::default()), 1, "the index is right");

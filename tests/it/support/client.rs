@@ -64,9 +64,8 @@ pub struct Answer {
 impl Client {
     pub fn new() -> Self {
         let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        // A listener closes connections that were idle for 5 s. A request must not meet that moment, not even at a
-        // sidecar that stands still for a while.
-        builder.pool_idle_timeout(Duration::from_secs(1));
+        // A listener closes connections that were idle for 5 s. A request must not meet that moment.
+        builder.pool_idle_timeout(Duration::from_secs(3));
         // The sidecar passes on all headers that the gateway sends, however many lines there are.
         Self(builder.http1_max_headers(20_000).build_http())
     }

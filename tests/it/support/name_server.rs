@@ -85,15 +85,13 @@ impl Drop for NameServer {
 /// The answer of RFC 1035, 4.1, to one question. The known name has one address and no record of another type, and other
 /// names do not exist.
 fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8> {
-    let rest = &question[12..];
-    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
-    let known = rest[..name].eq_ignore_ascii_case(NAME);
-    let is_a = rest[name..name + 2] == [0, 1];
-    let has_address = known && is_a;
+    let end = name_end(question);
+    let known = question[12..end].eq_ignore_ascii_case(NAME);
+    let has_address = known && asks_for_ipv4(question);
     let code = if known { 0 } else { 3 };
     let mut answer = question[..2].to_vec();
     answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
-    answer.extend(&rest[..name + 4]);
+    answer.extend(&question[12..end + 4]);
     if has_address {
         asked.fetch_add(1, Ordering::Relaxed);
         answer.extend([0xc0, 12, 0, 1, 0, 1]);
@@ -104,28 +102,30 @@ fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8
     answer
 }
 
+/// Where the name in a question ends, and the type begins.
+fn name_end(question: &[u8]) -> usize {
+    question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 1
+}
+
 fn asks_for_ipv4(question: &[u8]) -> bool {
-    let rest = &question[12..];
-    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
-    rest[name..name + 2] == [0, 1]
+    let end = name_end(question);
+    question[end..end + 2] == [0, 1]
 }
 
 /// An answer with this code and without records.
 fn failure(question: &[u8], code: u8) -> Vec<u8> {
-    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
     let mut answer = question[..2].to_vec();
     answer.extend([0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0]);
-    answer.extend(&question[12..end]);
+    answer.extend(&question[12..name_end(question) + 4]);
     answer
 }
 
 /// The answer of RFC 2308, 2.1, that the name does not exist.
 fn denial(question: &[u8]) -> Vec<u8> {
     const DAY: [u8; 4] = 86_400_u32.to_be_bytes();
-    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
     let mut answer = question[..2].to_vec();
     answer.extend([0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
-    answer.extend(&question[12..end]);
+    answer.extend(&question[12..name_end(question) + 4]);
     // The SOA record of the root: its time to live, two names, a serial number, three intervals, and the time to keep this.
     answer.extend([0, 0, 6, 0, 1].into_iter().chain(DAY).chain([0, 22, 0, 0]));
     answer.extend([1_u32, 1, 1, 1].into_iter().flat_map(u32::to_be_bytes).chain(DAY));
