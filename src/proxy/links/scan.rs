@@ -14,35 +14,33 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
     let mut scan = Scan { bytes: body, at: if body.starts_with(BOM) { BOM.len() } else { 0 } };
     let mut open = Stack::default();
     let mut position = Position::Value;
+    let mut token = scan.next_token()?;
     loop {
-        let start = scan.next_token()?;
-        match body.get(start)? {
-            bracket @ (b'{' | b'[') => {
-                let inside = Open::new(*bracket, position);
-                // An empty array or object ends at once.
-                if !scan.skip_end(inside) {
-                    if position.wants_other(*bracket) {
-                        usual = false;
-                    }
-                    position = scan.next_value(inside)?;
-                    open.push(inside);
-                    continue;
-                }
-            }
+        // `token` begins a value.
+        match token {
             b'"' => {
-                let escaped = scan.skip_string()?;
+                let string = scan.string()?;
                 match position {
-                    Position::Href => found(start..scan.at, escaped),
+                    Position::Href => found(string.range, string.escaped),
                     Position::Links | Position::Link => usual = false,
                     Position::Value | Position::Ignored => {}
                 }
             }
-            byte if is_letter(*byte) => {
-                scan.skip_letters();
-                let is_link = matches!(position, Position::Links | Position::Link | Position::Href);
-                if is_link && body.get(start..scan.at) != Some(b"null") {
-                    usual = false;
+            b'{' | b'[' => {
+                let inside = Open::new(token, position);
+                let first = scan.next_token()?;
+                // An empty array or object ends at once.
+                if first != inside.end() {
+                    usual &= !position.wants_other(token);
+                    (position, token) = scan.value(inside, first)?;
+                    open.push(inside);
+                    continue;
                 }
+            }
+            letter if is_letter(letter) => {
+                let word = scan.word();
+                let is_link = matches!(position, Position::Links | Position::Link | Position::Href);
+                usual &= !is_link || word == b"null";
             }
             _ => return None,
         }
@@ -51,13 +49,14 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
             let Some(inside) = open.last() else {
                 return scan.next_token().is_none().then_some(usual);
             };
-            if scan.skip_end(inside) {
-                open.pop();
-            } else if body.get(scan.next_token()?) == Some(&b',') {
-                position = scan.next_value(inside)?;
-                break;
-            } else {
-                return None;
+            match scan.next_token()? {
+                b',' => {
+                    let first = scan.next_token()?;
+                    (position, token) = scan.value(inside, first)?;
+                    break;
+                }
+                end if end == inside.end() => open.pop(),
+                _ => return None,
             }
         }
     }
@@ -167,70 +166,79 @@ struct Scan<'t> {
     at: usize,
 }
 
-impl Scan<'_> {
+struct Text {
+    range: Range<usize>,
+    escaped: bool,
+}
+
+impl<'t> Scan<'t> {
+    #[inline]
     fn next(&mut self) -> Option<u8> {
         let byte = self.bytes.get(self.at)?;
         self.at += 1;
         Some(*byte)
     }
 
-    /// Steps over white space and the byte after it, and returns the position of that byte.
-    fn next_token(&mut self) -> Option<usize> {
-        while matches!(self.next()?, b' ' | b'\n' | b'\r' | b'\t') {}
-        self.at.checked_sub(1)
-    }
-
-    /// Steps over the end of an array or object, if that end is next. Returns whether it was.
-    fn skip_end(&mut self, open: Open) -> bool {
-        let before = self.at;
-        let closes = self.next_token().and_then(|at| self.bytes.get(at)) == Some(&open.end());
-        if !closes {
-            self.at = before;
+    /// Steps over white space and the byte after it, and returns that byte.
+    #[inline]
+    fn next_token(&mut self) -> Option<u8> {
+        loop {
+            let byte = self.next()?;
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
         }
-        closes
     }
 
-    /// Steps to the next value in an array or object, over its name if it has one.
-    fn next_value(&mut self, open: Open) -> Option<Position> {
+    /// Steps to the next value in an array or object, over its name if it has one. `first` is the byte of the last step.
+    /// Returns the position of the value and its first byte.
+    #[inline]
+    fn value(&mut self, open: Open, first: u8) -> Option<(Position, u8)> {
         let position = open.position();
         if !open.is_object() {
-            return Some(position);
+            return Some((position, first));
         }
-        let start = self.next_token().filter(|at| self.bytes.get(*at) == Some(&b'"'))?;
-        let escaped = self.skip_string()?;
-        let name = self.bytes.get(start..self.at)?;
-        self.next_token().filter(|at| self.bytes.get(*at) == Some(&b':'))?;
-        let named = |word: &[u8]| {
-            if escaped {
-                // Without its escapes, the name may be that word.
-                let name: Option<String> = serde_json::from_slice(name).ok();
-                return name
-                    .is_some_and(|name| word.get(1..).and_then(|w| w.strip_suffix(b"\"")) == Some(name.as_bytes()));
-            }
-            name == word
-        };
-        Some(match position {
-            Position::Value if named(b"\"links\"") => Position::Links,
-            Position::Link if named(b"\"href\"") => Position::Href,
+        if first != b'"' {
+            return None;
+        }
+        let name = self.string()?;
+        if self.next_token()? != b':' {
+            return None;
+        }
+        let position = match position {
+            Position::Value if self.is_word(&name, b"\"links\"") => Position::Links,
+            Position::Link if self.is_word(&name, b"\"href\"") => Position::Href,
             Position::Value => Position::Value,
             _ => Position::Ignored,
-        })
+        };
+        Some((position, self.next_token()?))
     }
 
-    /// Steps over the rest of a number or word.
-    fn skip_letters(&mut self) {
+    /// Whether a string is a word, which is given with its quotes.
+    #[inline]
+    fn is_word(&self, text: &Text, word: &[u8]) -> bool {
+        let raw = self.bytes.get(text.range.clone()).unwrap_or_default();
+        if text.escaped { same_unescaped(raw, word) } else { raw == word }
+    }
+
+    /// Steps over the rest of a number or word, and returns the whole of it.
+    fn word(&mut self) -> &'t [u8] {
+        let start = self.at.saturating_sub(1);
         while self.bytes.get(self.at).is_some_and(|byte| is_letter(*byte)) {
             self.at += 1;
         }
+        self.bytes.get(start..self.at).unwrap_or_default()
     }
 
-    /// Steps over a string, whose first quote was the last byte. Returns whether the string has escapes.
-    fn skip_string(&mut self) -> Option<bool> {
+    /// Steps over a string, whose first quote was the last byte.
+    #[inline]
+    fn string(&mut self) -> Option<Text> {
+        let start = self.at.saturating_sub(1);
         let mut escaped = false;
         loop {
             self.skip_plain();
             if self.next()? == b'"' {
-                return Some(escaped);
+                return Some(Text { range: start..self.at, escaped });
             }
             // A backslash: the byte after it does not end the string.
             escaped = true;
@@ -239,6 +247,7 @@ impl Scan<'_> {
     }
 
     /// Steps to the next quote or backslash in a string, eight bytes at a time.
+    #[inline]
     fn skip_plain(&mut self) {
         let Some(mut rest) = self.bytes.get(self.at..) else { return };
         while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
@@ -252,6 +261,13 @@ impl Scan<'_> {
         }
         self.at += rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count();
     }
+}
+
+/// Whether a string with escapes is a word, which is given with its quotes.
+#[cold]
+fn same_unescaped(raw: &[u8], word: &[u8]) -> bool {
+    let text: Option<String> = serde_json::from_slice(raw).ok();
+    text.is_some_and(|text| word.get(1..).and_then(|word| word.strip_suffix(b"\"")) == Some(text.as_bytes()))
 }
 
 /// Whether a number, `true`, `false` or `null` may have this byte, or a word such as `NaN` that some writers use.
