@@ -9,8 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
 use super::freshness::Freshness;
-use super::invalidation::FetchId;
-use super::invalidation::tag_id::TagId;
+use super::invalidation::tag_id::TagPrefix;
 use super::response::SessionResponse;
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
@@ -27,19 +26,20 @@ pub struct Entry(ThinArc<EntryMeta, u8>);
 /// and the values of the headers, each after its length, then the body.
 #[derive(Debug)]
 struct EntryMeta {
-    fetch_id: FetchId,
+    /// The number of the fetch among all fetches.
+    fetch: u64,
     template: Arc<HeaderTemplate>,
     /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. Below: milliseconds.
     since: (u64, Wall),
-    /// How long before `since` the fetch was sent.
-    took: u64,
     age: u64,
+    /// How long before `since` the fetch was sent.
+    took: u32,
     /// How long the entry stays fresh, counted from `since`.
-    ttl: u64,
+    ttl: u32,
     /// How long the entry may be served when Sezzle fails, counted from `since`.
-    servable: u64,
+    servable: u32,
     /// How long until the session itself is over, counted from `since`.
-    session_left: u64,
+    session_left: u32,
     tags: u32,
     body: u32,
 }
@@ -125,12 +125,13 @@ fn fill(slots: &mut IterMut<'_, HeaderValue>, name: &HeaderName, value: HeaderVa
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Makes an entry at `now` of `answer`, whose fetch was sent at `sent`, with this freshness. The entry shares the
-    /// template `like` if the header names are the same. `None` if the answer is too large for an entry.
+    /// Makes an entry at `now` of `answer`, with this freshness. `fetch` is the number of the fetch among all fetches,
+    /// and `sent` the time at which it was sent. The entry shares the template `like` if the header names are the same.
+    /// `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
-        fetch_id: FetchId,
-        tags: &[TagId],
+        fetch: u64,
+        tags: impl Iterator<Item = TagPrefix>,
         freshness: Freshness,
         sent: Now,
         now: Now,
@@ -139,32 +140,32 @@ impl Entry {
         let names = || stored_headers(answer).map(|(name, _)| name);
         let shared = names().eq(&like.stored);
         let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names())) };
-        let tags: Vec<u8> = tags.iter().flat_map(|TagId(id)| *id).collect();
+        let tags: Vec<u8> = tags.flat_map(|TagPrefix(prefix)| prefix).collect();
         let indexed = tags.len();
         let (block, body) = packed(tags, answer)?;
         let meta = EntryMeta {
-            fetch_id,
+            fetch,
             template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
-            // Rounded up: an entry may count as older than it is.
-            took: millis(now.since(sent)).saturating_add(1),
             age: millis(freshness.age),
-            ttl: millis(freshness.ttl),
-            servable: millis(freshness.ttl.saturating_add(freshness.stale)),
-            session_left: millis(freshness.session_left),
+            // Rounded up: an entry may count as older than it is.
+            took: at_most_weeks(now.since(sent)).saturating_add(1),
+            ttl: at_most_weeks(freshness.ttl),
+            servable: at_most_weeks(freshness.ttl.saturating_add(freshness.stale)),
+            session_left: at_most_weeks(freshness.session_left),
             tags: u32::try_from(indexed).ok()?,
             body: u32::try_from(body).ok()?,
         };
         Some(Self(ThinArc::from_header_and_slice(meta, &block)))
     }
 
-    /// The session's key and the id of this body.
-    pub fn fetch_id(&self) -> FetchId {
-        self.meta().fetch_id
+    /// The number of the fetch that brought this body.
+    pub fn fetch(&self) -> u64 {
+        self.meta().fetch
     }
 
-    pub fn tags(&self) -> impl Iterator<Item = TagId> {
-        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| TagId(*id))
+    pub fn tags(&self) -> impl Iterator<Item = TagPrefix> {
+        self.split(self.meta().tags).0.as_chunks().0.iter().map(|prefix| TagPrefix(*prefix))
     }
 
     /// The template, for the next entry to share.
@@ -246,12 +247,12 @@ impl Entry {
 
     /// When the fetch was sent, or up to a millisecond or two before: by each clock as it is read now.
     pub fn began(&self) -> Now {
-        let (since, took) = (self.since(), Duration::from_millis(self.meta().took));
+        let (since, took) = (self.since(), Duration::from_millis(self.meta().took.into()));
         Now { mono: since.mono.minus(took), wall: since.wall.minus(took) }
     }
 
-    fn after(&self, millis: u64) -> Deadline {
-        Deadline::after(self.since(), Duration::from_millis(millis))
+    fn after(&self, millis: u32) -> Deadline {
+        Deadline::after(self.since(), Duration::from_millis(millis.into()))
     }
 
     /// The current age (RFC 9111, 4.2.3).
@@ -285,6 +286,12 @@ impl Entry {
         let tags = self.tags().count().saturating_mul(PER_TAG);
         u32::try_from(self.0.slice.len().saturating_add(tags).saturating_add(PER_ENTRY)).unwrap_or(u32::MAX)
     }
+}
+
+/// A time in milliseconds. Seven weeks at most: an entry lives for hours, and a session that ends later than that ends
+/// as well.
+fn at_most_weeks(time: Duration) -> u32 {
+    u32::try_from(millis(time)).unwrap_or(u32::MAX)
 }
 
 // The cache's own node and the metadata before the block. `benches/cache.rs` measures the total.

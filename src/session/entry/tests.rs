@@ -3,14 +3,13 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, VIA};
 use super::*;
 use crate::clock::Clock;
 
-const TAGS: [TagId; 2] = [TagId([7; 16]), TagId([9; 16])];
+const TAGS: [TagPrefix; 2] = [TagPrefix([7; 8]), TagPrefix([9; 8])];
 
 fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry> {
     let now = Clock::system().now();
     let second = Duration::from_secs(1);
     let freshness = Freshness { ttl: second, age: second, stale: second, session_left: second };
-    let fetch_id = FetchId { key: uuid::Uuid::nil(), id: 1 };
-    Entry::new(answer, fetch_id, &TAGS, freshness, now, now, like)
+    Entry::new(answer, 1, TAGS.into_iter(), freshness, now, now, like)
 }
 
 fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {

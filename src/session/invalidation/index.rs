@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use uuid::Uuid;
 
-use super::tag_id::TagId;
+use super::tag_id::TagPrefix;
 
 /// One fetch: its session, and its number among all fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,68 +16,47 @@ pub struct FetchId {
     pub id: u64,
 }
 
-/// The bodies stored under each tag.
+/// The bodies stored under each tag. Nearly always there is one, so only further ones take a list.
 #[derive(Debug, Default)]
-pub(super) struct Index(HashMap<TagId, Related>);
-
-/// The bodies that relate to a tag. Nearly always there is one.
-#[derive(Debug)]
-enum Related {
-    One(FetchId),
-    Many(Vec<FetchId>),
+pub(super) struct Index {
+    first: HashMap<TagPrefix, FetchId>,
+    further: HashMap<TagPrefix, Vec<FetchId>>,
 }
 
 impl Index {
-    pub(super) fn add(&mut self, tags: &[TagId], fetch_id: FetchId) {
+    pub(super) fn add(&mut self, tags: impl Iterator<Item = TagPrefix>, fetch_id: FetchId) {
         for tag in tags {
-            match self.0.entry(*tag) {
-                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(fetch_id)),
-                Entry::Occupied(mut occupied) => occupied.get_mut().push(fetch_id),
+            match self.first.entry(tag) {
+                Entry::Vacant(vacant) => _ = vacant.insert(fetch_id),
+                Entry::Occupied(_) => self.further.entry(tag).or_default().push(fetch_id),
             }
         }
     }
 
-    pub(super) fn remove(&mut self, tag: TagId, fetch_id: FetchId) {
-        if self.0.get_mut(&tag).is_some_and(|related| related.remove(fetch_id)) {
-            self.0.remove(&tag);
+    pub(super) fn remove(&mut self, tag: TagPrefix, fetch_id: FetchId) {
+        let Some(first) = self.first.get_mut(&tag) else { return };
+        let further = self.further.get_mut(&tag);
+        if *first != fetch_id {
+            further.into_iter().for_each(|further| further.retain(|other| *other != fetch_id));
+        } else if let Some(next) = further.and_then(Vec::pop) {
+            *first = next;
+        } else {
+            self.first.remove(&tag);
+        }
+        if self.further.get(&tag).is_some_and(Vec::is_empty) {
+            self.further.remove(&tag);
         }
     }
 
     /// The sessions whose bodies are stored under a tag.
-    pub(super) fn sessions(&self, tag: TagId) -> impl Iterator<Item = Uuid> {
-        self.0.get(&tag).into_iter().flat_map(Related::all).map(|fetch_id| fetch_id.key)
+    pub(super) fn sessions(&self, tag: TagPrefix) -> impl Iterator<Item = Uuid> {
+        let further = self.further.get(&tag).into_iter().flatten();
+        self.first.get(&tag).into_iter().chain(further).map(|fetch_id| fetch_id.key)
     }
 
     /// How many bodies there are, each once for each of its tags.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.values().map(|related| related.all().len()).sum()
-    }
-}
-
-impl Related {
-    fn all(&self) -> &[FetchId] {
-        match self {
-            Self::One(fetch_id) => std::slice::from_ref(fetch_id),
-            Self::Many(all) => all,
-        }
-    }
-
-    fn push(&mut self, fetch_id: FetchId) {
-        match self {
-            Self::One(first) => *self = Self::Many(vec![*first, fetch_id]),
-            Self::Many(all) => all.push(fetch_id),
-        }
-    }
-
-    /// Removes a body, and returns whether no other is left.
-    fn remove(&mut self, fetch_id: FetchId) -> bool {
-        match self {
-            Self::One(only) => *only == fetch_id,
-            Self::Many(all) => {
-                all.retain(|other| *other != fetch_id);
-                all.is_empty()
-            }
-        }
+        self.first.len() + self.further.values().map(Vec::len).sum::<usize>()
     }
 }

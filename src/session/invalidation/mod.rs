@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::history::{History, PurgeMark};
 use self::index::Index;
 use self::open::OpenWrites;
-use self::tag_id::{TagId, TagIds};
+use self::tag_id::{TagId, TagIds, TagPrefix};
 use super::freshness::NotStored;
 use crate::clock::Mono;
 use crate::sezzle::session::SessionFacts;
@@ -89,8 +89,8 @@ impl Invalidation {
 
     /// The tags under which a body with these tags is indexed. In a fleet these are all. A sidecar by itself only ever
     /// purges a session whose key it knows, and saves the memory for the session's own tag, which is the first.
-    pub fn indexed<'t>(&self, tags: &'t [TagId]) -> &'t [TagId] {
-        if self.in_fleet { tags } else { tags.get(1..).unwrap_or_default() }
+    pub fn indexed(&self, tags: &[TagId]) -> impl Iterator<Item = TagPrefix> {
+        tags.iter().skip(usize::from(!self.in_fleet)).map(|tag| tag.prefix())
     }
 
     /// The current epoch. A purge that ended before this call precedes it; one that begins after this call follows it.
@@ -232,7 +232,7 @@ impl Invalidation {
 
     /// Removes bodies from the index after they left the cache, for whatever cause. `bodies` yields the tags and the fetch
     /// of each.
-    pub fn unindex<T: IntoIterator<Item = TagId>>(&self, bodies: impl ExactSizeIterator<Item = (T, FetchId)>) {
+    pub fn unindex<T: IntoIterator<Item = TagPrefix>>(&self, bodies: impl ExactSizeIterator<Item = (T, FetchId)>) {
         if bodies.len() == 0 {
             return;
         }
@@ -261,7 +261,7 @@ impl State {
     fn purge(&mut self, tag: TagId, epoch: PurgeEpoch, cause: (Cause, Mono), remove: impl FnMut(Uuid)) {
         let (cause, since) = cause;
         self.history.note(tag, PurgeMark::of(epoch, cause, since, self.max_ttl), since);
-        self.index.sessions(tag).for_each(remove);
+        self.index.sessions(tag.prefix()).for_each(remove);
     }
 }
 

@@ -11,6 +11,18 @@ use super::tag::Tag;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TagId(pub [u8; 16]);
 
+/// The first half of a tag's id, by which the index and the stored sessions know the tag. If two tags ever share it, a
+/// purge of one removes the sessions of both, which costs fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TagPrefix(pub [u8; 8]);
+
+impl TagId {
+    pub fn prefix(self) -> TagPrefix {
+        let Self([a, b, c, d, e, f, g, h, ..]) = self;
+        TagPrefix([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// Computes the ids of tags.
 #[derive(Clone, Debug)]
 pub struct TagIds {

@@ -60,10 +60,10 @@ impl Store {
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, entry: &Entry| entry.weight())
             .expire_after(EvictStale(clock))
-            .eviction_listener(move |_, entry, cause| {
+            .eviction_listener(move |key, entry, cause| {
                 let (evicted, metrics) = &listener;
                 metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
-                evicted.push(entry);
+                evicted.push((key, entry));
             })
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
@@ -73,7 +73,7 @@ impl Store {
 
     /// The entry of a session, fresh or stale. Takes none of our locks.
     pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
-        self.entries.get(&key).filter(|entry| !self.is_hidden(entry.fetch_id()))
+        self.entries.get(&key).filter(|entry| !self.is_hidden(entry.fetch()))
     }
 
     /// Numbers a fetch that begins now.
@@ -99,17 +99,17 @@ impl Store {
         let FetchStart { id: fetch_id, epoch, sent } = start;
         let result = self.invalidation.insert_unless_purged(tags, epoch, sent.mono, fetch_id, |most| {
             // An answer that was taken from the fleet may know of a purge that came after its fetch was numbered.
-            if self.is_hidden(fetch_id) {
+            if self.is_hidden(fetch_id.id) {
                 return Err(NotStored::Purged);
             }
-            if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
+            if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch() > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }
             let freshness = freshness.at_most(most);
             let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
             let entry =
-                Entry::new(answer, fetch_id, tags, freshness, sent, now, &template).ok_or(NotStored::TooLarge)?;
+                Entry::new(answer, fetch_id.id, tags, freshness, sent, now, &template).ok_or(NotStored::TooLarge)?;
             template.clone_from(entry.template());
             drop(template);
             self.entries.insert(fetch_id.key, entry);
@@ -123,7 +123,7 @@ impl Store {
     /// Removes the body of an earlier fetch than this one, because Sezzle has given a different answer since.
     pub(super) fn outdate(&self, fetch_id: FetchId) {
         // A newer body may be stored between these two lines. Removing that one too costs one more fetch.
-        if self.get(fetch_id.key).is_some_and(|entry| entry.fetch_id().id < fetch_id.id) {
+        if self.get(fetch_id.key).is_some_and(|entry| entry.fetch() < fetch_id.id) {
             self.entries.invalidate(&fetch_id.key);
         }
     }
@@ -157,8 +157,8 @@ impl Store {
     }
 
     /// Removes the hidden ones of these entries, and returns how many there were.
-    fn remove_hidden(&self, entries: impl IntoIterator<Item = (Arc<Uuid>, Entry)>) -> usize {
-        let hidden = entries.into_iter().filter(|(_, entry)| self.is_hidden(entry.fetch_id()));
+    fn remove_hidden(&self, entries: impl IntoIterator<Item = Keyed>) -> usize {
+        let hidden = entries.into_iter().filter(|(_, entry)| self.is_hidden(entry.fetch()));
         let removed = hidden.filter(|(key, _)| self.entries.remove(&**key).is_some()).count();
         self.unindex_evicted();
         removed
@@ -168,7 +168,7 @@ impl Store {
     pub(super) fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| {
-            let found = self.entries.remove(&key).is_some_and(|entry| !self.is_hidden(entry.fetch_id()));
+            let found = self.entries.remove(&key).is_some_and(|entry| !self.is_hidden(entry.fetch()));
             removed = removed.saturating_add(usize::from(found));
         });
         self.unindex_evicted();
@@ -176,8 +176,8 @@ impl Store {
     }
 
     /// Whether everything was purged after this fetch had begun.
-    fn is_hidden(&self, fetch_id: FetchId) -> bool {
-        fetch_id.id < self.hidden.load(Ordering::SeqCst)
+    fn is_hidden(&self, fetch: u64) -> bool {
+        fetch < self.hidden.load(Ordering::SeqCst)
     }
 
     /// Updates the gauges, and lets the map do its postponed work.
@@ -195,7 +195,8 @@ impl Store {
     /// Removes from the index up to [`FEW`] entries that have left the store. Returns whether there were any.
     fn unindex_some_evicted(&self) -> bool {
         let evicted = self.evicted.take(FEW);
-        self.invalidation.unindex(evicted.iter().map(|entry| (entry.tags(), entry.fetch_id())));
+        let fetch_id = |key: &Uuid, entry: &Entry| FetchId { key: *key, id: entry.fetch() };
+        self.invalidation.unindex(evicted.iter().map(|(key, entry)| (entry.tags(), fetch_id(key, entry))));
         !evicted.is_empty()
     }
 }
@@ -215,14 +216,17 @@ const PER_PURGE: u64 = 300;
 /// held, so the entry is put aside. Every purge and scrape clears the list, and every store takes some entries from it.
 /// The list never holds more entries than were stored.
 #[derive(Clone, Debug, Default)]
-struct Evicted(Arc<Mutex<Vec<Entry>>>);
+struct Evicted(Arc<Mutex<Vec<Keyed>>>);
+
+/// An entry with its key.
+type Keyed = (Arc<Uuid>, Entry);
 
 impl Evicted {
-    fn push(&self, entry: Entry) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    fn push(&self, evicted: Keyed) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(evicted);
     }
 
-    fn take(&self, most: usize) -> Vec<Entry> {
+    fn take(&self, most: usize) -> Vec<Keyed> {
         let mut evicted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = evicted.len().saturating_sub(most);
         let taken = evicted.drain(left..).collect();

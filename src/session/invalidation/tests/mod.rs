@@ -209,8 +209,8 @@ fn what_left_the_cache_leaves_the_index() {
             .insert_unless_purged(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Ok(()))
             .expect("stored");
     }
-    invalidation.unindex([(ids(&tags), old)].into_iter());
+    invalidation.unindex([(invalidation.indexed(&ids(&tags)), old)].into_iter());
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
-    invalidation.unindex([(ids(&tags), new)].into_iter());
+    invalidation.unindex([(invalidation.indexed(&ids(&tags)), new)].into_iter());
     assert!(invalidation.lock().index.len() == 0);
 }

@@ -171,7 +171,7 @@ impl World {
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
             Step::Report(index) if !self.evicted.is_empty() => {
                 let (fetch_id, tags) = self.evicted.remove(index.index(self.evicted.len()));
-                self.core.unindex([(self.core.indexed(&all_ids(&tags)).to_vec(), fetch_id)].into_iter());
+                self.core.unindex([(self.core.indexed(&all_ids(&tags)), fetch_id)].into_iter());
             }
             Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
