@@ -3,10 +3,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
 
 use super::error::ProxyError;
@@ -19,13 +19,12 @@ impl Proxy {
     /// Receives the whole body of a request. Nothing is sent to Sezzle before.
     pub(super) async fn receive(&self, body: PeerBody, class: Class, record: &mut Record) -> Result<Bytes, ProxyError> {
         let Allowance { limit, named, time, free } = allowance(class, self.options.limits.body);
-        let too_large = || ProxyError::BodyTooLarge(named);
         if body.size_hint().lower() > limit as u64 {
-            return Err(too_large());
+            return Err(ProxyError::BodyTooLarge(named));
         }
         let unstated = body.has_unstated_end();
         let free = free.filter(|_| body.size_hint().upper().is_some_and(|length| length <= SMALL));
-        let mut whole = pin!(Limited::new(body, limit).collect());
+        let mut whole = pin!(whole(body, limit));
         let received = async {
             if let Some(free) = free
                 && let Ok(whole) = timeout(free, &mut whole).await
@@ -35,19 +34,18 @@ impl Proxy {
             let _permit = self.pressure.receive(class)?;
             timeout(time, whole).await.map_err(|_| ProxyError::BodyTimeout)
         };
-        match self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?? {
-            Ok(body) => {
-                record.connection_can_persist = true;
-                if unstated {
-                    // Some callers that give up in the middle of a body end the body before they reset its stream, as
-                    // Node's `close()` does. hyper drops this future as soon as the reset has come.
-                    sleep(RESET_GRACE).await;
-                }
-                Ok(body.to_bytes())
-            }
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Err(_) => Err(ProxyError::BodyBroken),
+        let received = self.writes.unless_cut(pin!(received)).await.ok_or(ProxyError::Stopping)??;
+        let body = received.map_err(|error| match error {
+            Unreceived::TooLarge => ProxyError::BodyTooLarge(named),
+            Unreceived::Broken => ProxyError::BodyBroken,
+        })?;
+        record.connection_can_persist = true;
+        if unstated {
+            // Some callers that give up in the middle of a body end the body before they reset its stream, as Node's
+            // `close()` does. hyper drops this future as soon as the reset has come.
+            sleep(RESET_GRACE).await;
         }
+        Ok(body)
     }
 
     /// Reads the body of a request that should have none, and drops it. An empty body counts as none. The connection
@@ -75,7 +73,8 @@ impl Proxy {
             }
             Ok(length)
         };
-        let read = self.writes.unless_cut(timeout(BODY_TIMEOUT, read)).await.ok_or(ProxyError::Stopping)?;
+        let read = timeout(BODY_TIMEOUT, read);
+        let read = self.writes.unless_cut(pin!(read)).await.ok_or(ProxyError::Stopping)?;
         let length = read.map_err(|_| ProxyError::BodyTimeout)??;
         record.connection_can_persist = true;
         if length > 0 && *method == Method::OPTIONS {
@@ -84,6 +83,28 @@ impl Proxy {
         self.metrics.request_bodies_dropped.inc_by(u64::from(length > 0));
         Ok(())
     }
+}
+
+/// Why a body was not received.
+enum Unreceived {
+    TooLarge,
+    Broken,
+}
+
+/// A whole body of `limit` bytes at most. Nearly every body comes in one piece, which needs no copy.
+async fn whole(mut body: PeerBody, limit: usize) -> Result<Bytes, Unreceived> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unreceived::Broken)?.into_data() else { continue };
+        if data.len() > limit.saturating_sub(whole.len()) {
+            return Err(Unreceived::TooLarge);
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 /// How large a body may be, and how long it may take.

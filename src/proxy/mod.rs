@@ -30,6 +30,7 @@ pub mod links;
 mod lookup;
 mod options;
 mod own_keys;
+mod prepared_write;
 pub mod presence;
 pub mod pressure;
 mod public_key;
@@ -44,7 +45,6 @@ pub mod upstream_stats;
 mod version_1;
 mod write;
 mod write_report;
-mod write_task;
 mod writes;
 
 use std::future::{Ready, ready};

@@ -35,6 +35,9 @@ pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, 
     if normalise {
         let others = [(MISSPELT, KeySource::Normalised), (IDEMPOTENCY_KEY, KeySource::IdempotencyKey)];
         for (name, source) in others {
+            if !headers.contains_key(&name) {
+                continue;
+            }
             let key = only(headers, &name)?;
             headers.remove(name);
             match (&found, key) {

@@ -1,10 +1,8 @@
 //! A write: received whole, done once, and seen by every lookup after its answer.
 
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
-
-use bytes::Bytes;
-use http::request::Parts;
-use tokio::sync::oneshot;
 
 use super::audited::ToAudit;
 use super::cache_status::CacheStatus;
@@ -12,18 +10,20 @@ use super::call::passed_on;
 use super::decision::Call;
 use super::error::ProxyError;
 use super::headers::remove_conditions;
+use super::prepared_write::{EndedWrite, PreparedWrite};
 use super::pressure::Permit;
 use super::record::Record;
 use super::response::CallerResponse;
 use super::sending::Sending;
 use super::write_report::{STOPPED, WriteReport};
-use super::write_task::WriteTask;
 use super::{Proxy, card_data, request_key};
 use crate::caller::Caller;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
+use bytes::Bytes;
+use http::request::Parts;
 
 impl Proxy {
     /// Serves a write, or a read that cannot be repeated. The sessions that a write changes are purged before it is
@@ -31,7 +31,7 @@ impl Proxy {
     /// older than the write.
     pub(super) async fn write(
         &self,
-        head: &Parts,
+        head: &mut Parts,
         call: &Call,
         caller: &Caller,
         body: PeerBody,
@@ -42,17 +42,16 @@ impl Proxy {
         let remedy = sending.remedy.clone();
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
-        let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
+        let permit = self.writes.unless_cut(pin!(entered)).await.ok_or(ProxyError::Stopping)??;
         // The wait counts toward the time of a write, because a drain must outlast the write.
         sending.shorten(permit.since.mono.since(now.mono));
-        let (give, answer) = oneshot::channel();
-        let write = self.write_task(head, call, caller, sending, permit, record).run(give);
-        // In a box, because a task copies its future several times, and this one is large.
-        self.writes.tasks.spawn(Box::pin(write));
-        let Ok((result, permit)) = answer.await else {
+        let write = self.prepared(head, call, caller, sending, permit, record).run();
+        let ended = self.writes.begin(write, EndedWrite::log_unclaimed).await.flatten();
+        let Some(ended) = ended else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { remedy, cause });
         };
+        let EndedWrite { result, permit, .. } = *ended;
         record.permit = Some(permit);
         let mut response = passed_on(result?, CacheStatus::BYPASS);
         if call.matched.route.is_card_data() {
@@ -65,7 +64,7 @@ impl Proxy {
     /// its keys differ.
     fn prepare_write(
         &self,
-        head: &Parts,
+        head: &mut Parts,
         call: &Call,
         body: Bytes,
         record: &mut Record,
@@ -74,13 +73,18 @@ impl Proxy {
         if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
             route.check_amount(head, &body, bounds).map_err(ProxyError::AmountOverLimit)?;
         }
-        let mut sending = self.prepare_request(head, head.headers.clone(), call, body, record);
+        let keyed = call.matched.retry_safety(&head.method) == RetrySafety::Keyed;
+        if keyed {
+            request_key::check_connection(&head.headers)?;
+        }
+        // The audit reads the headers as well.
+        let headers = if self.audit.is_some() { head.headers.clone() } else { mem::take(&mut head.headers) };
+        let mut sending = self.prepare_request(head, headers, call, body, record);
         if route.is_card_data() {
             // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);
         }
-        if sending.retry_safety == RetrySafety::Keyed {
-            request_key::check_connection(&head.headers)?;
+        if keyed {
             let normalise = self.options.normalise_request_id;
             let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             record.sink.series.keyed(source);
@@ -90,7 +94,7 @@ impl Proxy {
         Ok(sending)
     }
 
-    fn write_task(
+    fn prepared(
         &self,
         head: &Parts,
         Call { matched, .. }: &Call,
@@ -98,9 +102,9 @@ impl Proxy {
         sending: Sending,
         permit: Permit,
         record: &Record,
-    ) -> WriteTask {
+    ) -> PreparedWrite {
         let audit = self.audit.as_ref().map(|audit| (audit, &self.clock));
-        WriteTask {
+        PreparedWrite {
             tag: matched.purges(),
             carries_links: matched.route.carries_links(),
             to_audit: audit.map(|audit| ToAudit::new(audit, head, matched, caller, &sending, record)),

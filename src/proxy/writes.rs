@@ -1,9 +1,16 @@
-//! The writes under way.
+//! The writes under way. A caller that hangs up does not stop its write, and a drain waits for all of them.
 
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Where writes run, so that a caller who hangs up does not stop them and a drain waits for them.
+use super::guard::caught;
+
+/// The writes under way. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Writes {
     pub(super) tasks: TaskTracker,
@@ -21,9 +28,20 @@ impl Writes {
         self.tasks.wait().await;
     }
 
-    /// Waits for something, but not beyond the end of all writes.
-    pub(super) async fn unless_cut<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.cut.run_until_cancelled(future).await
+    /// Waits for something before a write is sent. `None` once all writes are cut: the cut of another write may be what
+    /// this one has waited for. The future stays where it is: some are large.
+    pub(super) async fn unless_cut<F: Future>(&self, future: Pin<&mut F>) -> Option<F::Output> {
+        let output = self.cut.run_until_cancelled(future).await;
+        output.filter(|_| !self.cut.is_cancelled())
+    }
+
+    /// A write, as its caller waits for it. `unclaimed` gets the result if the caller does not.
+    pub(super) fn begin<F>(&self, write: F, unclaimed: fn(F::Output)) -> UnderWay<F>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        UnderWay { write: Some(Box::pin(write)), unclaimed, counted: self.tasks.token() }
     }
 
     /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet. Only a write that still
@@ -31,5 +49,123 @@ impl Writes {
     pub async fn cut(&self) {
         self.cut.cancel();
         self.close_and_wait().await;
+    }
+}
+
+/// A write in the task of its caller. If the caller hangs up, which drops this, the rest of the write runs in a task of
+/// its own. `None` after a panic.
+pub(super) struct UnderWay<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    /// `None` once the write has ended.
+    write: Option<Pin<Box<F>>>,
+    unclaimed: fn(F::Output),
+    counted: TaskTrackerToken,
+}
+
+impl<F> Future for UnderWay<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(write) = &mut self.write else { return Poll::Ready(None) };
+        let polled = pin!(caught(write.as_mut())).poll(context);
+        polled.map(|ended| {
+            self.write = None;
+            ended.ok()
+        })
+    }
+}
+
+impl<F> Drop for UnderWay<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn drop(&mut self) {
+        let Some(write) = self.write.take() else { return };
+        let unclaimed = self.unclaimed;
+        // Without a runtime the process ends, and the write with it.
+        if let Ok(runtime) = Handle::try_current() {
+            self.counted.task_tracker().spawn_on(async move { unclaimed(write.await) }, &runtime);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn polled_once<F: Future + Unpin>(future: &mut F) -> impl Future<Output = Poll<F::Output>> {
+        poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context)))
+    }
+
+    #[tokio::test]
+    async fn a_write_runs_in_the_task_of_its_caller() {
+        let (writes, (end, ended)) = (Writes::default(), oneshot::channel());
+        let mut write = writes.begin(async { ended.await.ok() }, |_| panic!("the caller got it"));
+        assert_eq!((polled_once(&mut write).await, writes.under_way()), (Poll::Pending, 1));
+        end.send(7).expect("a write that waits");
+        assert_eq!(polled_once(&mut write).await, Poll::Ready(Some(Some(7))));
+        drop(write);
+        assert_eq!(writes.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_caller_hangs_up_goes_on_and_a_drain_waits_for_it() {
+        static UNCLAIMED: AtomicUsize = AtomicUsize::new(0);
+        for polls in [0, 1, 2] {
+            let (writes, (end, ended)) = (Writes::default(), oneshot::channel());
+            let write = async { ended.await.unwrap_or_default() };
+            let mut write = writes.begin(write, |result| UNCLAIMED.store(result, Ordering::SeqCst));
+            for _ in 0..polls {
+                assert_eq!(polled_once(&mut write).await, Poll::Pending);
+            }
+            drop(write);
+            let mut drained = pin!(writes.close_and_wait());
+            let early = timeout(Duration::from_millis(20), &mut drained).await;
+            assert_eq!((early.is_err(), writes.under_way()), (true, 1), "{polls} polls");
+            end.send(7 + polls).expect("a write that goes on");
+            drained.await;
+            assert_eq!(UNCLAIMED.load(Ordering::SeqCst), 7 + polls);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_the_cut_itself_ends_is_cut() {
+        let (writes, (end, ended)) = (Writes::default(), oneshot::channel());
+        let mut waiting = Box::pin(async { writes.unless_cut(pin!(ended)).await });
+        assert_eq!(polled_once(&mut waiting).await, Poll::Pending);
+        writes.cut.cancel();
+        end.send(7).expect("a write that waits");
+        assert_eq!(waiting.await, None);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_ends_once() {
+        let writes = Writes::default();
+        let mut write = writes.begin(async { panic!("as a bug would") }, |()| panic!("no result"));
+        assert_eq!(polled_once(&mut write).await, Poll::Ready(None));
+        drop(write);
+        assert_eq!(writes.under_way(), 0, "the rest of a write that panicked does not run");
+    }
+
+    #[test]
+    fn a_write_that_outlives_its_runtime_is_dropped() {
+        let writes = Writes::default();
+        drop(writes.begin(std::future::pending(), |()| panic!("no result")));
+        assert_eq!(writes.under_way(), 0);
     }
 }

@@ -354,7 +354,8 @@ fn disguised(rest: &str) -> Option<Route> {
 
 /// A text as a server that decodes it reads it.
 fn decoded(text: &str) -> Cow<'_, str> {
-    percent_decode_str(text).decode_utf8_lossy()
+    // The usual text has nothing to decode, and is not checked again.
+    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
 /// A text as a server that decodes it and ignores case reads it.

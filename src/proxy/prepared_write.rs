@@ -1,8 +1,8 @@
-//! A write on its way, in a task of its own: a caller that hangs up does not stop it, and a drain waits for it.
+//! A write that is ready to be sent, and its way to Sezzle and back.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
@@ -16,8 +16,8 @@ use super::write_report::WriteReport;
 use crate::session::ending::Ending;
 use crate::session::invalidation::Tag;
 
-/// A write with its permit, and all that its task needs.
-pub(super) struct WriteTask {
+/// A write with its permit, and all that its way needs. It owns each part, because it may outlast its caller.
+pub(super) struct PreparedWrite {
     pub sending: Sending,
     pub permit: Permit,
     /// The tag that the write purges.
@@ -34,17 +34,19 @@ pub(super) struct WriteTask {
 }
 
 /// The result of a write for its caller. The permit is kept until the answer has been sent.
-pub(super) type WriteResult = (Result<GatewayResponse, ProxyError>, Permit);
+pub(super) struct EndedWrite {
+    pub result: Result<GatewayResponse, ProxyError>,
+    pub permit: Permit,
+    report: WriteReport,
+}
 
-impl WriteTask {
-    /// Purges, sends the write, purges again, and only then gives its result and its permit to the caller. Gives none if
-    /// the write is cut after it may have been sent.
-    pub fn run(self, give: oneshot::Sender<WriteResult>) -> impl Future<Output = ()> + Send + use<> {
+impl PreparedWrite {
+    /// Purges, sends the write, purges again, and only then gives its result. `None` if the write is cut after it may
+    /// have been sent. In a box, because a result is moved several times, and this one is large.
+    pub fn run(self) -> impl Future<Output = Option<Box<EndedWrite>>> + Send + use<> {
         // Not an `async fn`: its future would keep room for `self` beside the parts.
-        let Self { mut sending, permit, tag, carries_links, to_audit, report, sessions, exchange, cut } = self;
+        let Self { mut sending, mut permit, tag, carries_links, to_audit, mut report, sessions, exchange, cut } = self;
         async move {
-            // These end before `give` does: a write that is cut is reported before its caller hears of that.
-            let (mut report, mut permit) = (report, permit);
             let begun = match to_audit {
                 Some(to_audit) => {
                     let begin = cut.run_until_cancelled(Box::pin(to_audit.begin(&mut sending, &mut permit)));
@@ -56,24 +58,30 @@ impl WriteTask {
                 Ok(audited) => audited,
                 Err(error) => {
                     report.conclude_unsent();
-                    let _ = give.send((Err(error), permit));
-                    return;
+                    return Some(Box::new(EndedWrite { result: Err(error), permit, report }));
                 }
             };
             let writing = sessions.begin_write(tag);
-            let called = cut.run_until_cancelled(exchange.call(&mut sending, carries_links, &permit));
-            let Some(mut result) = called.await else { return };
+            let called = exchange.call(&mut sending, carries_links, &permit);
+            let mut result = cut.run_until_cancelled(pin!(called)).await?;
             report.conclude(&mut result);
             let in_audit = audited.map(|audited| Box::pin(audited.end(&result, &sending)));
             // The end of a drain ends the waits for other sidecars and for the audit, but no answer that has come gets
             // lost.
-            cut.run_until_cancelled(writing.end(ending(&result))).await;
+            cut.run_until_cancelled(pin!(writing.end(ending(&result)))).await;
             if let Some(in_audit) = in_audit {
                 cut.run_until_cancelled(in_audit).await;
             }
-            if let Err((unclaimed, _)) = give.send((result, permit)) {
-                report.log_unclaimed(&unclaimed);
-            }
+            Some(Box::new(EndedWrite { result, permit, report }))
+        }
+    }
+}
+
+impl EndedWrite {
+    /// Logs a result that no caller waits for. `None` was reported when the write was cut.
+    pub fn log_unclaimed(ended: Option<Box<Self>>) {
+        if let Some(ended) = ended {
+            ended.report.log_unclaimed(&ended.result);
         }
     }
 }
