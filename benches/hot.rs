@@ -31,7 +31,6 @@ use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::entry::Entry;
 use sezzle_sidecar::session::freshness::{Freshness, Policy, RequestDirectives, decide};
-use sezzle_sidecar::session::invalidation::FetchId;
 use sezzle_sidecar::session::response::SessionResponse;
 use sezzle_sidecar::sezzle::session::SessionFacts;
 use sezzle_sidecar::telemetry::metrics::Metrics;
@@ -100,10 +99,9 @@ fn answers(criterion: &mut Criterion) {
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new().expect("valid metrics")));
     let answer = SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
     let freshness = Freshness { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session_left: LIFE };
-    let fetch_id = FetchId { key: SESSION, id: 1 };
     let template = Arc::default();
     let now = clock.now();
-    let entry = Entry::new(&answer, fetch_id, &[], freshness, now, now, &template).expect("it fits");
+    let entry = Entry::new(&answer, 1, std::iter::empty(), freshness, now, now, &template).expect("it fits");
 
     let sink = Arc::new(RecordSink::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");

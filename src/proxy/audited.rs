@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::Method;
 
 use super::content::{Content, GatewayResponse};
 use super::error::ProxyError;
@@ -13,6 +13,7 @@ use super::route::{Matched, Route};
 use super::sending::Sending;
 use crate::audit::{Audit, AuditedCall, Fields, Outcome};
 use crate::caller::Caller;
+use crate::callers::amount::Amount;
 use crate::clock::Clock;
 use crate::sezzle::write_answer::WriteAnswer;
 use crate::telemetry::metrics::method_label;
@@ -28,17 +29,15 @@ pub(super) struct ToAudit {
 impl ToAudit {
     pub fn new(
         (audit, clock): (&Arc<Audit>, &Clock),
-        head: &Parts,
+        (method, amount): (&Method, Option<Amount>),
         matched: &Matched,
         caller: &Caller,
-        sending: &Sending,
         record: &Record,
     ) -> Self {
         let key = record.request_key.as_ref().and_then(|(key, source)| Some((key.to_str().ok()?, source.as_str())));
-        let amount = matched.route.amount(head, &sending.outgoing.body);
         let line = Fields::default()
             .maybe_text("caller", record.caller.as_ref().map(|known| known.caller.name.as_str()))
-            .text("method", method_label(&head.method))
+            .text("method", method_label(method))
             .text("request", &record.request_id.to_string())
             .text("route", matched.route.template())
             .maybe_text("session", matched.session().map(|session| session.to_string()).as_deref())

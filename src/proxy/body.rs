@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
 
@@ -86,25 +86,32 @@ impl Proxy {
 }
 
 /// Why a body was not received.
+#[derive(Debug, PartialEq)]
 enum Unreceived {
     TooLarge,
     Broken,
 }
 
 /// A whole body of `limit` bytes at most. Nearly every body comes in one piece, which needs no copy.
-async fn whole(mut body: PeerBody, limit: usize) -> Result<Bytes, Unreceived> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+async fn whole(mut body: impl Body<Data = Bytes> + Unpin, limit: usize) -> Result<Bytes, Unreceived> {
+    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         let Ok(data) = frame.map_err(|_| Unreceived::Broken)?.into_data() else { continue };
-        if data.len() > limit.saturating_sub(whole.len()) {
+        if data.len() > limit.saturating_sub(first.len().max(whole.len())) {
             return Err(Unreceived::TooLarge);
         }
-        if whole.is_empty() && body.is_end_stream() {
-            return Ok(data);
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 /// How large a body may be, and how long it may take.
@@ -146,3 +153,41 @@ const KEYS_FREE: Duration = Duration::from_millis(100);
 const RESET_GRACE: Duration = Duration::from_millis(10);
 // Time for a caller to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::iter;
+    use http::HeaderMap;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    type Piece = Result<Frame<Bytes>, &'static str>;
+
+    fn data(text: &'static str) -> Piece {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_received_in_any_pieces_up_to_the_limit() {
+        let trailers = || Ok(Frame::trailers(HeaderMap::new()));
+        let rows: [(Vec<Piece>, Result<&str, Unreceived>); 10] = [
+            (vec![], Ok("")),
+            (vec![data("")], Ok("")),
+            (vec![data("abcdef")], Ok("abcdef")),
+            (vec![data(""), data("abc"), data(""), data("def"), trailers()], Ok("abcdef")),
+            (vec![data("a"), data("b"), data("cdef")], Ok("abcdef")),
+            (vec![data("abcdefg")], Err(Unreceived::TooLarge)),
+            (vec![data("abcdef"), data("g")], Err(Unreceived::TooLarge)),
+            (vec![data("abc"), data("def"), data("g")], Err(Unreceived::TooLarge)),
+            (vec![Err("reset")], Err(Unreceived::Broken)),
+            (vec![data("abc"), data("def"), Err("reset")], Err(Unreceived::Broken)),
+        ];
+        for (pieces, expected) in rows {
+            let what = format!("{pieces:?}");
+            let received = whole(StreamBody::new(iter(pieces)), 6).await;
+            assert_eq!(received, expected.map(|text| Bytes::from_static(text.as_bytes())), "{what}");
+        }
+    }
+}

@@ -54,13 +54,18 @@ impl PreparedWrite {
                 }
                 None => Ok(None),
             };
-            let audited = match begun {
-                Ok(audited) => audited,
-                Err(error) => {
-                    report.conclude_unsent();
-                    return Some(Box::new(EndedWrite { result: Err(error), permit, report }));
-                }
+            let (audited, unsent) = match begun {
+                // What this write has waited for may be the end of a write that the same cut ended.
+                Ok(audited) => (audited, cut.is_cancelled().then_some(ProxyError::Stopping)),
+                Err(error) => (None, Some(error)),
             };
+            if let Some(error) = unsent {
+                report.conclude_unsent();
+                let result = Err(error);
+                // The line is queued, and nobody waits for it.
+                drop(audited.map(|audited| audited.end(&result, &sending)));
+                return Some(Box::new(EndedWrite { result, permit, report }));
+            }
             let writing = sessions.begin_write(tag);
             let called = exchange.call(&mut sending, carries_links, &permit);
             let mut result = cut.run_until_cancelled(pin!(called)).await?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The cost of one call with all its attempts, written by the task that makes the call, read by the record at the end.
+/// The cost of one call with all its attempts, written by the call, read by the record at the end.
 #[derive(Debug)]
 pub struct UpstreamStats {
     bytes_in: u64,

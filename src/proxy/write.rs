@@ -4,6 +4,10 @@ use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Method;
+use http::request::Parts;
+
 use super::audited::ToAudit;
 use super::cache_status::CacheStatus;
 use super::call::passed_on;
@@ -18,12 +22,11 @@ use super::sending::Sending;
 use super::write_report::{STOPPED, WriteReport};
 use super::{Proxy, card_data, request_key};
 use crate::caller::Caller;
+use crate::callers::amount::Amount;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
-use bytes::Bytes;
-use http::request::Parts;
 
 impl Proxy {
     /// Serves a write, or a read that cannot be repeated. The sessions that a write changes are purged before it is
@@ -38,14 +41,14 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
-        let mut sending = self.prepare_write(head, call, body, record)?;
+        let (mut sending, amount) = self.prepare_write(head, call, body, record)?;
         let remedy = sending.remedy.clone();
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
         let permit = self.writes.unless_cut(pin!(entered)).await.ok_or(ProxyError::Stopping)??;
         // The wait counts toward the time of a write, because a drain must outlast the write.
         sending.shorten(permit.since.mono.since(now.mono));
-        let write = self.prepared(head, call, caller, sending, permit, record).run();
+        let write = self.prepared(&head.method, call, caller, (sending, amount), permit, record).run();
         let ended = self.writes.begin(write, EndedWrite::log_unclaimed).await.flatten();
         let Some(ended) = ended else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
@@ -60,15 +63,15 @@ impl Proxy {
         Ok(response)
     }
 
-    /// The request of a write to Sezzle, with its key and its remedy. Fails if the caller may not move the amount, or if
-    /// its keys differ.
+    /// The request of a write to Sezzle, with its key and its remedy, and the amount that it moves for the audit. Takes the
+    /// headers. Fails if the caller may not move the amount, or if its keys differ.
     fn prepare_write(
         &self,
         head: &mut Parts,
         call: &Call,
         body: Bytes,
         record: &mut Record,
-    ) -> Result<Sending, ProxyError> {
+    ) -> Result<(Sending, Option<Amount>), ProxyError> {
         let route = call.matched.route;
         if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
             route.check_amount(head, &body, bounds).map_err(ProxyError::AmountOverLimit)?;
@@ -77,8 +80,9 @@ impl Proxy {
         if keyed {
             request_key::check_connection(&head.headers)?;
         }
-        // The audit reads the headers as well.
-        let headers = if self.audit.is_some() { head.headers.clone() } else { mem::take(&mut head.headers) };
+        // Read before the headers are taken, because they say how the body is to be read.
+        let amount = self.audit.as_ref().and_then(|_| route.amount(head, &body));
+        let headers = mem::take(&mut head.headers);
         let mut sending = self.prepare_request(head, headers, call, body, record);
         if route.is_card_data() {
             // If a card were cut off, the rest of it would be lost for ever.
@@ -91,15 +95,15 @@ impl Proxy {
             record.request_key = Some((key, source));
         }
         sending.remedy = record.remedy();
-        Ok(sending)
+        Ok((sending, amount))
     }
 
     fn prepared(
         &self,
-        head: &Parts,
+        method: &Method,
         Call { matched, .. }: &Call,
         caller: &Caller,
-        sending: Sending,
+        (sending, amount): (Sending, Option<Amount>),
         permit: Permit,
         record: &Record,
     ) -> PreparedWrite {
@@ -107,8 +111,8 @@ impl Proxy {
         PreparedWrite {
             tag: matched.purges(),
             carries_links: matched.route.carries_links(),
-            to_audit: audit.map(|audit| ToAudit::new(audit, head, matched, caller, &sending, record)),
-            report: WriteReport::new(&head.method, matched, record, &self.metrics),
+            to_audit: audit.map(|audit| ToAudit::new(audit, (method, amount), matched, caller, record)),
+            report: WriteReport::new(method, matched, record, &self.metrics),
             sending,
             permit,
             sessions: Arc::clone(&self.sessions),

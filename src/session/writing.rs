@@ -67,7 +67,7 @@ impl<E: Clone + Send + Sync + 'static> Writing<E> {
 impl<E: Clone + Send + Sync + 'static> Drop for Writing<E> {
     fn drop(&mut self) {
         if !self.has_ended {
-            // The task of the write panicked or was cut, so no caller waits for an answer any more.
+            // The write panicked or was cut. Its caller learns that the outcome is unknown, and waits for no other sidecar.
             self.conclude(Ending::Unknown);
         }
     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::client::{Answer, Client};
 use crate::support::frame_caller::FrameCaller;
-use crate::support::frames::END_STREAM;
+use crate::support::frames::{END_STREAM, data, reset};
 use crate::support::process::{Ended, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, arrived, eventually};
@@ -220,6 +220,43 @@ async fn a_write_whose_caller_has_gone_is_done_and_purged() {
     let kinds: Vec<EffectKind> = gateway.effects(&order).iter().map(|effect| effect.kind).collect();
     assert_eq!(kinds, [EffectKind::Capture, EffectKind::Capture]);
     assert_eq!(purges.get(), 4, "and after each");
+}
+
+/// Over HTTP/2 a write is told from its connection: the caller resets its stream, or closes the whole connection.
+#[tokio::test]
+async fn a_drain_waits_for_a_write_that_has_no_connection_any_more() {
+    for resets in [true, false] {
+        let harness = Harness::start().await;
+        let Session { order, order_path, .. } = Session::order(&harness.gateway).authorized(&harness.gateway);
+        let (gate, capture) = (Gate::new(), format!("{order_path}/capture"));
+        harness.gateway.script(Rule::path(&capture).gate(&gate));
+        let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+        let stream = caller.stream();
+        let body = "{\"capture_amount\":{\"amount_in_cents\":100,\"currency\":\"USD\"},\"partial_capture\":true}";
+        caller.send(caller.head(stream, 0, "POST", &capture, &[("content-type", "application/json")])).await;
+        caller.send(data(stream, END_STREAM, body)).await;
+        arrived(&gate, 1).await;
+        if resets {
+            caller.send(reset(stream, 8)).await;
+            eventually("the call has ended", async || {
+                harness.metric(r#"in_flight_requests{class="money"}"#).await == 0.0
+            })
+            .await;
+        }
+        drop(caller);
+        eventually("the connection has ended", async || {
+            harness.metric(r#"connections{listener="proxy"}"#).await == 0.0
+        })
+        .await;
+        let mut draining = Draining::begin(harness);
+        let (gateway, purges) = (draining.gateway.clone(), draining.invalidations.with_label_values(&["write"]));
+        draining.closed().await;
+        draining.waits("a write").await;
+        assert_eq!((gateway.effects(&order).len(), purges.get()), (0, 1), "resets: {resets}");
+        gate.release();
+        draining.end().await;
+        assert_eq!((gateway.effects(&order).len(), purges.get()), (1, 2), "resets: {resets}");
+    }
 }
 
 /// A sidecar whose capture is under way at Sezzle, for which a caller waits.

@@ -54,9 +54,43 @@ impl Index {
         self.first.get(&tag).into_iter().chain(further).map(|fetch_id| fetch_id.key)
     }
 
-    /// How many bodies there are, each once for each of its tags.
+    /// How many bodies there are, each once for each of its tags. No tag keeps an empty list, or a list without a first.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
+        assert!(self.further.iter().all(|(tag, further)| !further.is_empty() && self.first.contains_key(tag)));
         self.first.len() + self.further.values().map(Vec::len).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::invalidation::tag_id::TagId;
+
+    #[test]
+    fn tags_with_one_prefix_are_purged_together_and_leave_one_by_one() {
+        let mut index = Index::default();
+        let (one, mut other) = ([7; 16], [7; 16]);
+        other[8] = 8;
+        let [one, other] = [one, other].map(|id| TagId(id).prefix());
+        let bodies = [1, 2, 3].map(|id| FetchId { key: Uuid::from_u128(id.into()), id });
+        index.add([one].into_iter(), bodies[0]);
+        index.add([other, other].into_iter(), bodies[1]);
+        index.add([other].into_iter(), bodies[2]);
+        let keys = |index: &Index, tag| {
+            let mut keys: Vec<u128> = index.sessions(tag).map(|key| key.as_u128()).collect();
+            keys.sort_unstable();
+            keys
+        };
+        assert_eq!((keys(&index, one), keys(&index, other), index.len()), (vec![1, 2, 2, 3], vec![1, 2, 2, 3], 4));
+        index.remove(one, bodies[0]);
+        assert_eq!((keys(&index, one), index.len()), (vec![2, 2, 3], 3));
+        // This body has one tag twice.
+        index.remove(other, bodies[1]);
+        index.remove(other, bodies[1]);
+        assert_eq!((keys(&index, one), index.len()), (vec![3], 1));
+        index.remove(other, bodies[0]);
+        index.remove(other, bodies[2]);
+        assert_eq!((keys(&index, one), index.len()), (vec![], 0));
     }
 }

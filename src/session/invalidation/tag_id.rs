@@ -83,5 +83,7 @@ mod tests {
         let ids = [TagIds::alone(), TagIds::new(""), TagIds::new("a")];
         let all: std::collections::HashSet<_> = ids.iter().flat_map(|ids| tags.iter().map(|tag| ids.id(tag))).collect();
         assert_eq!(all.len(), 12);
+        let prefixes: std::collections::HashSet<_> = all.iter().map(|id| id.prefix()).collect();
+        assert_eq!(prefixes.len(), 12);
     }
 }
