@@ -1,5 +1,5 @@
-//! The session cache's resident memory when far more is stored than fits, and its hit ratio beside that of a plain LRU
-//! of the same size.
+//! The session cache's resident memory for one session, beside moka alone, and when far more is stored than fits; and
+//! its hit ratio beside that of a plain LRU of the same size.
 //!
 //! `cargo bench --bench cache`
 
@@ -12,13 +12,15 @@
 )]
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use mimalloc::MiMalloc;
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::session::freshness::{Policy, RequestDirectives};
 use sezzle_sidecar::session::invalidation::Tag;
@@ -28,14 +30,55 @@ use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+// The allocator of the sidecar.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 const MIB: u64 = 1 << 20;
 
 type Cache = Arc<SessionCache<String>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    memory().await;
-    hit_ratio().await;
+    // In a process of its own each, because the allocator keeps what a part has freed.
+    let parts = ["each", "memory", "hit-ratio"];
+    match env::args().nth(1).as_deref() {
+        Some("each") => each().await,
+        Some("memory") => memory().await,
+        Some("hit-ratio") => hit_ratio().await,
+        _ => {
+            let program = env::current_exe().expect("this program");
+            let runs = |part: &&str| Command::new(&program).arg(part).status().expect("it starts").success();
+            assert!(parts.iter().all(runs), "a part failed");
+        }
+    }
+}
+
+/// Stores many sessions, each of an order of its own. moka alone holds their bodies under their keys, for a limited time
+/// and within a limit of bytes, and nothing else.
+async fn each() {
+    const SESSIONS: usize = 100_000;
+    const BODY: usize = 1300;
+    let (cache, before) = (new(8 << 30), resident());
+    for number in 0..SESSIONS {
+        store(&cache, number, BODY).await;
+    }
+    cache.observe();
+    let own = resident() - before;
+    let moka = moka::sync::Cache::builder()
+        .max_capacity(8 << 30)
+        .weigher(|_, body: &Bytes| u32::try_from(body.len()).unwrap_or(u32::MAX))
+        .time_to_live(Duration::from_secs(3600))
+        .build();
+    let before = resident();
+    for number in 0..SESSIONS {
+        moka.insert(key(number), Bytes::copy_from_slice(&answer(number, BODY).body));
+    }
+    moka.run_pending_tasks();
+    let alone = resident() - before;
+    let beyond = |bytes: u64| bytes / SESSIONS as u64 - BODY as u64;
+    println!("a session of {BODY} bytes: the body and {} bytes", beyond(own));
+    println!("moka alone:              the body and {} bytes\n", beyond(alone));
 }
 
 /// Stores ten times more sessions than fit, of mixed size, and purges as many orders that no session has.
