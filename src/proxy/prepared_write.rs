@@ -55,7 +55,7 @@ impl PreparedWrite {
                 None => Ok(None),
             };
             let (audited, unsent) = match begun {
-                // What this write has waited for may be the end of a write that the same cut ended.
+                // The cut of another write may be what this one has waited for.
                 Ok(audited) => (audited, cut.is_cancelled().then_some(ProxyError::Stopping)),
                 Err(error) => (None, Some(error)),
             };

@@ -43,8 +43,7 @@ impl Writes {
         UnderWay { write: Some(Box::pin(write)), unclaimed, counted: self.tracker.token() }
     }
 
-    /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet. Only a write that still
-    /// waits for its line in the audit ends as one that was not sent.
+    /// Ends the writes under way. The outcome of a write that may have been sent is unknown.
     pub async fn cut(&self) {
         self.cut.cancel();
         self.close_and_wait().await;
