@@ -16,8 +16,8 @@ BIG = f"/v2/order/{uuid.UUID(int=0x4000_8000_0000_0000_0002)}"
 BIG_BYTES = 16 << 20
 # Below this path the gateway is slow.
 SLOW, SLOW_MILLISECONDS = "/v2/customer/", 1000
-# More sessions of 1.3 KB than the cache has room for.
-CACHE, FILL = "8MiB", 10_000
+# More sessions of 1.3 KB than the cache has room for. nginx counts each as a file of 4 KiB.
+CACHE, NGINX_CACHE, FILL = "8MiB", "14m", 10_000
 UNDISTURBED = "undisturbed"
 
 
@@ -102,16 +102,24 @@ def misses(rate):
     return "-c", 16, "-s", 10**9, "-f", time.monotonic_ns(), "-e", "-r", rate
 
 
-def disturbances(run, server):
-    """The disturbances by name: functions that give a context for as long as the other callers are measured."""
-    reload = lambda: server.process.send_signal(signal.SIGHUP)
+def everybodys(run, server):
+    """The disturbances that every proxy can have, by name: functions that give a context for the measurement."""
     return {
         UNDISTURBED: contextlib.nullcontext,
+        # What two measurements differ by without a cause.
+        "nothing": contextlib.nullcontext,
         "callers read a byte at a time": lambda: slow_callers(server),
         "the gateway is slow for other paths": lambda: background(run, server, SLOW, "-s", 1000, "-c", 64),
+        "evicting misses, 500 a second": lambda: background(run, server, "/v2/session/", *misses(500)),
+    }
+
+
+def operators(run, server):
+    """The disturbances that come from an operator of the sidecar."""
+    reload = lambda: server.process.send_signal(signal.SIGHUP)
+    return {
         "a reload each second": lambda: repeated(reload, 1),
         "five scrapes a second": lambda: repeated(lambda: ask(server.ops, "/metrics"), 0.2),
-        "evicting misses, 500 a second": lambda: background(run, server, "/v2/session/", *misses(500)),
         "a purge of everything each second": lambda: purges(run, server),
     }
 
@@ -120,29 +128,41 @@ def disturbed(run):
     bench = run.bench
     gateway = bench.routing_gateway(bench.gateway(delay=SLOW_MILLISECONDS), SLOW, BIG, BIG_BYTES)
     control = free_port()
-    server = bench.sidecar(gateway, rewrite=False, cache__max_bytes=CACHE, control__listen=f"127.0.0.1:{control}")
-    server.control = control
-    kinds = {"hit": SESSION, "pass-through": ORDER}
-    rates = {what: SHARE * run.saturation([server], path) for what, path in kinds.items()}
+    sidecar = bench.sidecar(gateway, rewrite=False, cache__max_bytes=CACHE, control__listen=f"127.0.0.1:{control}")
+    sidecar.control = control
+    nginx = bench.nginx_proxy(gateway, cache=True, most=NGINX_CACHE)
+    # With a cache, nginx would store the passed-on answers as well.
+    nginx_passing = bench.nginx_proxy(gateway, cache=False)
+    kinds = {"hit": (SESSION, {"sidecar": sidecar, "nginx": nginx}),
+             "pass-through": (ORDER, {"sidecar": sidecar, "nginx": nginx_passing})}
+    rates = {what: SHARE * run.saturation(list(servers.values()), path) for what, (path, servers) in kinds.items()}
 
-    def measure(what, disturb):
+    def measure(server, path, rate, disturb):
         # The cache is full, whatever the last disturbance removed, and the session of the hits is in it.
         run.load(server, "/v2/session/", "-c", 64, "-s", FILL, "-f", time.monotonic_ns(), "-e", "-n", FILL)
         run.load(server, SESSION, "-n", 1000)
         with disturb():
-            return run.open_loop(server, kinds[what], rates[what])["p99"]
+            return run.open_loop(server, path, rate)["p99"]
 
-    names = disturbances(run, server)
-    found = {(what, name): [] for what in kinds for name in names}
-    # The first round is a warm-up.
-    for number in range(1 + run.rounds):
-        for (what, name), values in found.items():
-            p99 = run.watched(measure, what, names[name])
-            if number:
-                values.append(p99)
-    if metric(server, 'config_reloads_total{result="success"}') < 2 * run.rounds:
+    measures = {}
+    for what, (path, servers) in kinds.items():
+        for name, server in servers.items():
+            for disturbance, disturb in {**everybodys(run, server), **operators(run, server)}.items():
+                if name == "sidecar" or disturbance in everybodys(run, server):
+                    measures[what, disturbance, name] = measure, server, path, rates[what], disturb
+    found = run.turns(measures)
+    if metric(sidecar, 'config_reloads_total{result="success"}') < 2 * run.rounds:
         raise SystemExit("the sidecar did not reload")
-    for (what, name), values in found.items():
-        if name != UNDISTURBED:
-            run.row(f"{what} at {rates[what]:.0f} per second: p99 in µs, {name}",
-                    {"sidecar": values, UNDISTURBED: found[what, UNDISTURBED]}, ("≤", 1.20, UNDISTURBED), digits=0)
+    for (what, disturbance, name), values in found.items():
+        if name != "sidecar":
+            continue
+        at = f"{what} at {rates[what]:.0f} per second: p99"
+        columns = {column: found[what, disturbance, column] for column in kinds[what][1]
+                   if (what, disturbance, column) in found}
+        if disturbance == UNDISTURBED:
+            run.row(f"{at} in µs", columns, digits=0)
+            continue
+        times = {column: [moved / still for moved, still in zip(values, found[what, UNDISTURBED, column])]
+                 for column, values in columns.items()}
+        run.row(f"{at} with {disturbance}, times that without", times, digits=2)
+        run.at_most(1.20)

@@ -61,15 +61,16 @@ class Bench(servers.Bench):
         trust = ["--ca", self.folder / "ca.pem"] if tls else []
         return [self.start(name, [self.floor_program, "--listen", str(port), *role, *trust, *more], port)]
 
-    def nginx_proxy(self, gateway, cache, logs=False, tls=False, keepalive=64, sessions=10_000):
-        """Starts nginx before a gateway, to which it keeps so many connections. With `cache` for so many sessions."""
+    def nginx_proxy(self, gateway, cache, logs=False, tls=False, keepalive=64, sessions=10_000, most=""):
+        """Starts nginx before a gateway, to which it keeps so many connections. With `cache` for so many sessions, of
+        `most` bytes in all if given."""
         port = free_port()
         scheme = "https" if tls else "http"
         trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {self.folder}/ca.pem; proxy_ssl_name localhost;
                     proxy_ssl_server_name on; proxy_ssl_session_reuse on;""" if tls else ""
         # 8 000 keys take 1 MB.
         store = f"""proxy_cache_path {self.folder}/nginx-cache-{port} levels=1:2 inactive=1h
-                    keys_zone=sessions-{port}:{10 + sessions // 5000}m;""" if cache else ""
+                    keys_zone=sessions-{port}:{10 + sessions // 5000}m {most and f"max_size={most}"};""" if cache else ""
         # The files of the cache stay open, or each hit would open one.
         cached = f"""proxy_cache sessions-{port}; open_file_cache max=10000 inactive=1h;
                      open_file_cache_valid 1h;""" if cache else ""
