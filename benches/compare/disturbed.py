@@ -160,9 +160,9 @@ def disturbed(run):
         columns = {column: found[what, disturbance, column] for column in kinds[what][1]
                    if (what, disturbance, column) in found}
         if disturbance == UNDISTURBED:
-            run.row(f"{at} in µs", columns, digits=0)
+            run.row(f"{at} in µs, {UNDISTURBED}", columns, digits=0)
             continue
         times = {column: [moved / still for moved, still in zip(values, found[what, UNDISTURBED, column])]
                  for column, values in columns.items()}
-        run.row(f"{at} with {disturbance}, times that without", times, digits=2)
+        run.row(f"{at}, times that {UNDISTURBED}: {disturbance}", times, digits=2)
         run.at_most(1.20)
