@@ -65,7 +65,8 @@ async fn a_reload_opens_no_address_of_a_network_to_everybody() {
     reload(&with("127.0.0.1", ""), "failed").await;
     let stranger = Secure::new(&ca.pem());
     assert_eq!(stranger.get(proxy, "/v2/customer").await.0.error_code(), "sidecar.unknown_caller");
-    assert!(sidecar.stdout().contains("until a restart, and without callers everybody"), "{}", sidecar.stdout());
+    let told = "until a restart, and without callers everybody";
+    eventually(told, async || sidecar.stdout().contains(told)).await;
     reload(&with("127.0.0.1", "allow_remote = true\n"), "needs_restart").await;
     assert_eq!(stranger.get(proxy, "/v2/customer").await.0.status, 200, "as the operator wants");
     sidecar.signal("TERM");
