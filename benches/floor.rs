@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench floor -- --listen PORT --gateway URL` starts a proxy that passes every request on. `--ca FILE` names
 //! the authorities of an `https` gateway. With `--answer FILE` in place of `--gateway` the program answers every request
-//! with the content of the file. With `--certificate FILE` and `--key FILE` callers speak TLS, and the only key exchange is
+//! with the content of the file. With `--keep BYTES` as well, moka keeps a copy of the content for each UUID at the end of a
+//! path, in so many bytes, and answers later requests from its copy. With `--certificate FILE` and `--key FILE` callers speak TLS, and the only key exchange is
 //! X25519MLKEM768.
 
 #![allow(
@@ -19,6 +20,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use bytes::Bytes;
@@ -31,6 +33,8 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mimalloc::MiMalloc;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::pem::PemObject;
@@ -40,13 +44,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use uuid::Uuid;
 
 // The allocator of the sidecar.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const USAGE: &str =
-    "usage: floor --listen PORT (--gateway URL [--ca FILE] | --answer FILE) [--certificate FILE --key FILE]";
+const USAGE: &str = "usage: floor --listen PORT (--gateway URL [--ca FILE] | --answer FILE [--keep BYTES]) [--certificate FILE --key FILE]";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Options = HashMap<String, String>;
@@ -60,7 +64,14 @@ thread_local! {
 #[derive(Clone)]
 enum Role {
     Answer(Bytes),
+    Keep(Arc<Kept>),
     Pass(Arc<Gateway>),
+}
+
+/// An answer, and the copies of it that were given out.
+struct Kept {
+    answer: Bytes,
+    copies: Cache<Uuid, Bytes>,
 }
 
 struct Gateway {
@@ -80,7 +91,13 @@ fn main() {
     };
     let port = port.parse().expect("a port");
     let role = match options.get("--answer") {
-        Some(file) => Role::Answer(fs::read(file).expect("an answer").into()),
+        Some(file) => {
+            let answer: Bytes = fs::read(file).expect("an answer").into();
+            match options.get("--keep") {
+                None => Role::Answer(answer),
+                Some(bytes) => Role::Keep(Arc::new(Kept::new(answer, bytes.parse().expect("a number of bytes")))),
+            }
+        }
         None => Role::Pass(Arc::new(Gateway::new(&options))),
     };
     let acceptor = options.get("--certificate").map(|chain| acceptor(chain, named(&options, "--key")));
@@ -136,12 +153,39 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role) {
 
 async fn respond(role: Role, request: Request<Incoming>) -> Result<Response<Either<Full<Bytes>, Incoming>>, Error> {
     match role {
-        Role::Answer(body) => {
-            let mut response = Response::new(Either::Left(Full::new(body)));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Ok(response)
+        Role::Answer(body) => Ok(answer(body)),
+        Role::Keep(kept) => {
+            let key = Uuid::try_parse(request.uri().path().rsplit('/').next().unwrap_or_default())?;
+            Ok(answer(kept.copy(key)))
         }
         Role::Pass(gateway) => Ok(gateway.pass(request).await?.map(Either::Right)),
+    }
+}
+
+fn answer(body: Bytes) -> Response<Either<Full<Bytes>, Incoming>> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Kept {
+    /// Bounded as the sidecar's store is: in bytes and in time, and the least recently used copy makes room.
+    fn new(answer: Bytes, bytes: u64) -> Self {
+        let copies = Cache::builder()
+            .max_capacity(bytes)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|_, body: &Bytes| u32::try_from(body.len()).unwrap_or(u32::MAX))
+            .time_to_live(Duration::from_secs(3600))
+            .build();
+        Self { answer, copies }
+    }
+
+    fn copy(&self, key: Uuid) -> Bytes {
+        self.copies.get(&key).unwrap_or_else(|| {
+            let copy = Bytes::copy_from_slice(&self.answer);
+            self.copies.insert(key, copy.clone());
+            copy
+        })
     }
 }
 
