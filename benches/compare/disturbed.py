@@ -106,7 +106,7 @@ def everybodys(run, server):
     """The disturbances that every proxy can have, by name: functions that give a context for the measurement."""
     return {
         UNDISTURBED: contextlib.nullcontext,
-        # What two measurements differ by without a cause.
+        # The difference of two measurements without a cause.
         "nothing": contextlib.nullcontext,
         "callers read a byte at a time": lambda: slow_callers(server),
         "the gateway is slow for other paths": lambda: background(run, server, SLOW, "-s", 1000, "-c", 64),
