@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench floor -- --listen PORT --gateway URL` starts a proxy that passes every request on. `--ca FILE` names
 //! the authorities of an `https` gateway. With `--answer FILE` in place of `--gateway` the program answers every request
-//! with the content of the file. With `--keep BYTES` as well, moka keeps a copy of the content for each UUID at the end of a
-//! path, in so many bytes, and answers later requests from its copy. With `--certificate FILE` and `--key FILE` callers speak TLS, and the only key exchange is
-//! X25519MLKEM768.
+//! with the content of the file. With `--keep BYTES` as well, moka keeps a copy of the content for each UUID at the end
+//! of a path, in so many bytes, and answers later requests from its copy. With `--certificate FILE` and `--key FILE`
+//! callers speak TLS, and the only key exchange is X25519MLKEM768.
 
 #![allow(
     clippy::expect_used,
@@ -50,7 +50,8 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const USAGE: &str = "usage: floor --listen PORT (--gateway URL [--ca FILE] | --answer FILE [--keep BYTES]) [--certificate FILE --key FILE]";
+const USAGE: &str = "usage: floor --listen PORT (--gateway URL [--ca FILE] | --answer FILE [--keep BYTES]) \
+                     [--certificate FILE --key FILE]";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Options = HashMap<String, String>;

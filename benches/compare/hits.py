@@ -53,5 +53,6 @@ def sessions(run):
         run.row(f"hit among {size} sessions, times that of 1", times, digits=2)
         run.at_most(1.12)
     body = len(bench.session)
-    run.row(f"bytes per cached session of {body}, at {run.many}", {name: [value] for name, value in grown.items()}, digits=0)
+    values = {name: [value] for name, value in grown.items()}
+    run.row(f"bytes per cached session of {body}, at {run.many}", values, digits=0)
     run.goal("≤ body + 420", f"body + {grown['sidecar'] - body:.0f}", grown["sidecar"] <= body + 420)
