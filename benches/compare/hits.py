@@ -35,10 +35,10 @@ def sessions(run):
     gateway, sizes = bench.gateway(), (1, 10_000, run.many)
     started, grown = {}, {}
     for size in sizes:
-        for name, server in (("sidecar", bench.sidecar(gateway, name=f"{size} sessions", cache__max_bytes="8GiB")),
-                             *(("floor", floor) for floor in bench.floor(answer=bench.folder / "session",
-                                                                         more=("--keep", str(8 << 30)),
-                                                                         name=f"floor with {size}"))):
+        servers = {"sidecar": bench.sidecar(gateway, name=f"{size} sessions", cache__max_bytes="8GiB")}
+        for floor in bench.floor(answer=bench.folder / "session", more=("--keep", str(8 << 30)), name=f"floor, {size}"):
+            servers["floor"] = floor
+        for name, server in servers.items():
             before = server.resident()
             run.load(server, "/v2/session/", "-c", 64, "-s", size, "-e", "-n", size)
             grown[name] = (server.resident() - before) / size
