@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use http_body::Body as _;
@@ -164,12 +165,12 @@ impl Proxy {
         }
         match self.decide(&head, present, &caller, &mut record) {
             Ok(Decision::Answer(response)) => Either::Left(ready(self.finish(Ok(response), record))),
-            Ok(Decision::Call(call)) => {
+            Ok(Decision::Call(mut call)) => {
                 // The request uses this proxy to its end, even if a reload replaces the proxy.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
                     let served = {
-                        let serving = pin!(proxy.serve(&mut head, body, call, &caller, &mut record));
+                        let serving = pin!(proxy.serve(&mut head, body, &mut call, &caller, &mut record));
                         caught(serving).await
                     };
                     proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
@@ -203,7 +204,7 @@ impl Proxy {
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
             match self.ask_memory(&head, present, matched, class, self.clock.now(), &record)? {
                 Decision::Answer(response) => Ok(response),
-                Decision::Call(call) => self.serve(&mut head, body, call, &caller, &mut record).await,
+                Decision::Call(mut call) => self.serve(&mut head, body, &mut call, &caller, &mut record).await,
             }
         };
         let response = caught(pin!(response)).await;
@@ -211,10 +212,10 @@ impl Proxy {
     }
 
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         head: &mut Parts,
         body: PeerBody,
-        mut call: Call,
+        call: &mut Call,
         caller: &Caller,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
@@ -231,19 +232,22 @@ impl Proxy {
                 apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
             }
             _ if call.matched.retry_safety(&head.method) != RetrySafety::Safe => {
-                apart(|| self.write(head, &call, caller, body, record)).await
+                // A read that cannot be repeated has no body.
+                let body =
+                    if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
+                apart(|| self.write(head, call, caller, body, record)).await
             }
             Class::Session => match call.missed.take() {
-                Some(missed) => apart(|| self.lookup(head, &call, missed, record)).await,
+                Some(missed) => apart(|| self.lookup(head, call, missed, record)).await,
                 None => {
                     self.count(CacheResult::Bypass);
                     let headers = mem::take(&mut head.headers);
-                    self.read(head, headers, &call, record).await
+                    self.read(head, headers, call, record).await
                 }
             },
             Class::Read | Class::Report | Class::Money | Class::Webhooks => {
                 let headers = mem::take(&mut head.headers);
-                self.read(head, headers, &call, record).await
+                self.read(head, headers, call, record).await
             }
         }
     }

@@ -3,13 +3,10 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
-use super::Sessions;
+use super::Proxy;
 use super::audited::ToAudit;
 use super::content::GatewayResponse;
 use super::error::ProxyError;
-use super::exchange::Exchange;
 use super::pressure::Permit;
 use super::sending::Sending;
 use super::write_report::WriteReport;
@@ -27,10 +24,7 @@ pub(super) struct PreparedWrite {
     /// `None` if no audit is kept.
     pub to_audit: Option<ToAudit>,
     pub report: WriteReport,
-    pub sessions: Arc<Sessions>,
-    pub exchange: Arc<Exchange>,
-    /// Cancelled at the end of a drain.
-    pub cut: CancellationToken,
+    pub proxy: Arc<Proxy>,
 }
 
 /// The result of a write for its caller. The permit is kept until the answer has been sent.
@@ -45,18 +39,19 @@ impl PreparedWrite {
     /// have been sent. In a box, because a result is moved several times, and this one is large.
     pub fn run(self) -> impl Future<Output = Option<Box<EndedWrite>>> + Send + use<> {
         // Not an `async fn`: its future would keep room for `self` beside the parts.
-        let Self { mut sending, mut permit, tag, carries_links, to_audit, mut report, sessions, exchange, cut } = self;
+        let Self { mut sending, mut permit, tag, carries_links, to_audit, mut report, proxy } = self;
         async move {
+            let Proxy { sessions, exchange, writes, .. } = &*proxy;
             let begun = match to_audit {
                 Some(to_audit) => {
-                    let begin = cut.run_until_cancelled(Box::pin(to_audit.begin(&mut sending, &mut permit)));
+                    let begin = writes.unless_cut(Box::pin(to_audit.begin(&mut sending, &mut permit)));
                     begin.await.unwrap_or(Err(ProxyError::Stopping)).map(Some)
                 }
                 None => Ok(None),
             };
             let (audited, unsent) = match begun {
                 // The cut of another write may be what this one has waited for.
-                Ok(audited) => (audited, cut.is_cancelled().then_some(ProxyError::Stopping)),
+                Ok(audited) => (audited, writes.are_cut().then_some(ProxyError::Stopping)),
                 Err(error) => (None, Some(error)),
             };
             if let Some(error) = unsent {
@@ -68,14 +63,14 @@ impl PreparedWrite {
             }
             let writing = sessions.begin_write(tag);
             let called = exchange.call(&mut sending, carries_links, &permit);
-            let mut result = cut.run_until_cancelled(pin!(called)).await?;
+            let mut result = writes.unless_cut(pin!(called)).await?;
             report.conclude(&mut result);
             let in_audit = audited.map(|audited| Box::pin(audited.end(&result, &sending)));
             // The end of a drain ends the waits for other sidecars and for the audit, but no answer that has come gets
             // lost.
-            cut.run_until_cancelled(pin!(writing.end(ending(&result)))).await;
+            writes.unless_cut(pin!(writing.end(ending(&result)))).await;
             if let Some(in_audit) = in_audit {
-                cut.run_until_cancelled(in_audit).await;
+                writes.unless_cut(in_audit).await;
             }
             Some(Box::new(EndedWrite { result, permit, report }))
         }

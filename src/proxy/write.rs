@@ -23,8 +23,6 @@ use super::write_report::{STOPPED, WriteReport};
 use super::{Proxy, card_data, request_key};
 use crate::caller::Caller;
 use crate::callers::amount::Amount;
-use crate::method::is_safe;
-use crate::peer_body::PeerBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
@@ -33,14 +31,13 @@ impl Proxy {
     /// sent, and again when it has ended, before the first byte of its answer: a caller with the answer finds nothing
     /// older than the write.
     pub(super) async fn write(
-        &self,
+        self: &Arc<Self>,
         head: &mut Parts,
         call: &Call,
         caller: &Caller,
-        body: PeerBody,
+        body: Bytes,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let (mut sending, amount) = self.prepare_write(head, call, body, record)?;
         let remedy = sending.remedy.clone();
         let now = self.clock.now();
@@ -99,7 +96,7 @@ impl Proxy {
     }
 
     fn prepared(
-        &self,
+        self: &Arc<Self>,
         method: &Method,
         Call { matched, .. }: &Call,
         caller: &Caller,
@@ -115,9 +112,7 @@ impl Proxy {
             report: WriteReport::new(method, matched, record, &self.metrics),
             sending,
             permit,
-            sessions: Arc::clone(&self.sessions),
-            exchange: Arc::clone(&self.exchange),
-            cut: self.writes.cut.clone(),
+            proxy: Arc::clone(self),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The writes under way. A caller that hangs up does not stop its write, and a drain waits for all of them.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -15,7 +18,14 @@ use super::guard::poll_caught;
 pub struct Writes {
     /// Counts them.
     tracker: TaskTracker,
-    pub(super) cut: CancellationToken,
+    cut: Arc<Cut>,
+}
+
+/// The end of all writes. Each write asks for the flag several times, and a token of tokio-util takes a lock each time.
+#[derive(Debug, Default)]
+struct Cut {
+    has_come: AtomicBool,
+    waiting: Notify,
 }
 
 impl Writes {
@@ -29,9 +39,23 @@ impl Writes {
         self.tracker.wait().await;
     }
 
-    /// Waits for something, but not beyond the end of all writes. The future stays where it is: some are large.
-    pub(super) async fn unless_cut<F: Future>(&self, future: Pin<&mut F>) -> Option<F::Output> {
-        self.cut.run_until_cancelled(future).await
+    pub(super) fn are_cut(&self) -> bool {
+        self.cut.has_come.load(Ordering::SeqCst)
+    }
+
+    /// Waits for something, but not beyond the end of all writes. `Unpin` makes callers pin the future, because some are
+    /// too large to be moved.
+    pub(super) async fn unless_cut<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
+        // Made before the flag is read: a cut that comes later wakes this wait.
+        let mut cut = pin!(self.cut.waiting.notified());
+        if self.are_cut() {
+            return None;
+        }
+        poll_fn(|context| match Pin::new(&mut future).poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => cut.as_mut().poll(context).map(|()| None),
+        })
+        .await
     }
 
     /// A write, as its caller waits for it. `unclaimed` gets the result if the caller does not.
@@ -45,7 +69,8 @@ impl Writes {
 
     /// Ends the writes under way. The outcome of a write that may have been sent is unknown.
     pub async fn cut(&self) {
-        self.cut.cancel();
+        self.cut.has_come.store(true, Ordering::SeqCst);
+        self.cut.waiting.notify_waiters();
         self.close_and_wait().await;
     }
 }
@@ -99,9 +124,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, poll_fn};
-    use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::future::{pending, ready};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use tokio::runtime::Builder;
@@ -144,6 +168,22 @@ mod tests {
             drained.await;
             assert_eq!(UNCLAIMED.load(Ordering::SeqCst), 7 + polls);
         }
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_each_wait_and_lets_none_begin() {
+        let writes: &Writes = Box::leak(Box::default());
+        let mut unpolled = pin!(writes.unless_cut(pending::<()>()));
+        let mut waiting = Box::pin(writes.unless_cut(pending::<()>()));
+        assert_eq!(polled_once(&mut waiting).await, Poll::Pending);
+        assert_eq!((writes.unless_cut(ready(7)).await, writes.are_cut()), (Some(7), false));
+        // The rest of a write goes on in another task, and has another waker there.
+        let waiting = tokio::spawn(timeout(Duration::from_secs(9), waiting));
+        tokio::task::yield_now().await;
+        writes.cut().await;
+        assert_eq!(waiting.await.expect("no panic"), Ok(None));
+        assert_eq!(polled_once(&mut unpolled).await, Poll::Ready(None));
+        assert_eq!((writes.unless_cut(ready(7)).await, writes.are_cut()), (None, true));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Purges the sessions that relate to these tags, and prevents fetches in progress from being stored. Returns how
     /// many sessions were stored under the tags, once the other sidecars of a fleet know.
     pub async fn purge<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> usize {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         let (mut removed, mut announced) = (0_usize, Vec::new());
         for tag in tags {
             removed = removed.saturating_add(self.store.purge(tag, Cause::Changed, now));

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use moka::sync::Cache;
+use prometheus::IntCounter;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -82,6 +83,7 @@ pub struct SessionCache<E> {
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
+    purges_by_writes: IntCounter,
     /// Whether the warning about Sezzle's `no-store` was logged.
     warned: AtomicBool,
 }
@@ -108,6 +110,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             sharing: OnceLock::new(),
             tasks,
             clock,
+            purges_by_writes: metrics.cache_invalidations.with_label_values(&["write"]),
             metrics,
         })
     }

@@ -58,8 +58,8 @@ impl<E: Clone + Send + Sync + 'static> Writing<E> {
 
     fn purge(&self, cause: Cause) {
         if let Some(tag) = &self.tag {
-            self.sessions.store.purge(tag, cause, self.sessions.clock.now().mono);
-            self.sessions.metrics.cache_invalidations.with_label_values(&["write"]).inc();
+            self.sessions.store.purge(tag, cause, self.sessions.clock.mono());
+            self.sessions.purges_by_writes.inc();
         }
     }
 }

@@ -190,6 +190,7 @@ const IMPURE: &[&str] = &["tokio", ".await", "async ", "std::fs", "std::net", "S
 /// The only other places that touch metrics by their type: an error of metrics, and counters passed along.
 const PROMETHEUS: &[&str] = &[
     "app/error.rs",
+    "session/mod.rs",
     "supervisor.rs",
     "upstream/body.rs",
     "upstream/mod.rs",
