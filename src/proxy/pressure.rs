@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::error::ProxyError;
@@ -29,8 +29,8 @@ pub struct Pressure {
     report: Arc<ClassLimit>,
     money: Arc<ClassLimit>,
     webhooks: Arc<ClassLimit>,
-    receiving: Arc<Semaphore>,
-    receiving_keys: Arc<Semaphore>,
+    receiving: Semaphore,
+    receiving_keys: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -101,8 +101,8 @@ impl Pressure {
             report: limit(Class::Report),
             money: limit(Class::Money),
             webhooks: limit(Class::Webhooks),
-            receiving: Arc::new(Semaphore::new(in_flight)),
-            receiving_keys: Arc::new(Semaphore::new(in_flight)),
+            receiving: Semaphore::new(in_flight),
+            receiving_keys: Semaphore::new(in_flight),
             metrics: Arc::clone(metrics),
         }
     }
@@ -118,7 +118,8 @@ impl Pressure {
             // A call that would be refused anyhow does not wait for a permit first.
             Err(_) => {
                 limit.check(|health| health.refusal(guarded, now))?;
-                (limit.wait().await?, limit.clock.now())
+                // Boxed, since hardly any call needs this future's room.
+                (Box::pin(limit.wait()).await?, limit.clock.now())
             }
         };
         limit.check(|health| {
@@ -134,9 +135,9 @@ impl Pressure {
     /// Takes a permit to receive a body. These permits are apart from those of the classes, so that slow callers do not
     /// keep others from Sezzle. The bodies of exchanges have permits of their own, because strangers may send some.
     /// Nobody waits for a permit, because a caller may keep it for half a minute.
-    pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
+    pub fn receive(&self, class: Class) -> Result<SemaphorePermit<'_>, ProxyError> {
         let permits = if class == Class::Credentials { &self.receiving_keys } else { &self.receiving };
-        Arc::clone(permits).try_acquire_owned().map_err(|_| {
+        permits.try_acquire().map_err(|_| {
             self.metrics.shed.with_label_values(&[class.as_str(), "receiving"]).inc();
             ProxyError::Overloaded
         })

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::sync::oneshot;
@@ -81,23 +82,32 @@ impl Sender {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
             });
-            let mut refused = match answer.await? {
+            let refused = match answer.await? {
                 Ok(answer) => return Some(Ok(answer.map(body::Incoming::Http1))),
                 Err(refused) => refused,
             };
-            let untouched = refused.take_message().is_some();
-            let error = refused.into_error();
-            if error.is_parse() {
-                // Boxed, since hardly any call needs this future's room.
-                let again = Box::pin(self.read_again(method, &error));
-                let again = timeout_at(deadline, again).await.ok()?;
-                let again = again.map(|answer| answer.map(body::Incoming::Http1));
-                return Some(again.map_err(|error| Unanswered { error, untouched }));
-            }
-            let error = UpstreamError::from_exchange(&error);
-            let error = if untouched { UpstreamError { sent: Sent::No, ..error } } else { error };
-            Some(Err(Unanswered { error, untouched }))
+            // Boxed, since hardly any call needs this future's room.
+            Box::pin(self.refused(method, refused, deadline)).await
         }
+    }
+
+    /// The result of a call that hyper gave up. A response whose head hyper refused is read again, until the deadline.
+    async fn refused(
+        &mut self,
+        method: Method,
+        mut refused: TrySendError<Request<Full<Bytes>>>,
+        deadline: Instant,
+    ) -> Option<Result<Response<body::Incoming>, Unanswered>> {
+        let untouched = refused.take_message().is_some();
+        let error = refused.into_error();
+        if error.is_parse() {
+            let again = timeout_at(deadline, self.read_again(method, &error)).await.ok()?;
+            let again = again.map(|answer| answer.map(body::Incoming::Http1));
+            return Some(again.map_err(|error| Unanswered { error, untouched }));
+        }
+        let error = UpstreamError::from_exchange(&error);
+        let error = if untouched { UpstreamError { sent: Sent::No, ..error } } else { error };
+        Some(Err(Unanswered { error, untouched }))
     }
 
     /// Reads the head of a response that hyper refused with `error` again, leniently. If that fails too, the error has
