@@ -232,7 +232,8 @@ impl Proxy {
                 apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
             }
             _ if call.matched.retry_safety(&head.method) != RetrySafety::Safe => {
-                // A read that cannot be repeated has no body.
+                // Received here, so that the boxed future of `write` stays small. A read that cannot be repeated has no
+                // body any more.
                 let body =
                     if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
                 apart(|| self.write(head, call, caller, body, record)).await

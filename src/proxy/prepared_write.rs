@@ -13,7 +13,7 @@ use super::write_report::WriteReport;
 use crate::session::ending::Ending;
 use crate::session::invalidation::Tag;
 
-/// A write with its permit, and all that its way needs. The write owns each part, because it may outlast its caller.
+/// A write with its permit, and all that its way needs. The write borrows nothing, because it may outlast its caller.
 pub(super) struct PreparedWrite {
     pub sending: Sending,
     pub permit: Permit,

@@ -1,4 +1,4 @@
-//! A write: received whole, done once, and seen by every lookup after its answer.
+//! A write: done once, and seen by every lookup after its answer.
 
 use std::mem;
 use std::pin::pin;
@@ -27,9 +27,9 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
 impl Proxy {
-    /// Serves a write, or a read that cannot be repeated. The sessions that a write changes are purged before it is
-    /// sent, and again when it has ended, before the first byte of its answer: a caller with the answer finds nothing
-    /// older than the write.
+    /// Serves a write whose body was received, or a read that cannot be repeated, which has none. The sessions that a
+    /// write changes are purged before it is sent, and again when it has ended, before the first byte of its answer: a
+    /// caller with the answer finds nothing older than the write.
     pub(super) async fn write(
         self: &Arc<Self>,
         head: &mut Parts,

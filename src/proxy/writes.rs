@@ -18,13 +18,14 @@ use super::guard::poll_caught;
 pub struct Writes {
     /// Counts them.
     tracker: TaskTracker,
-    cut: Arc<Cut>,
+    cut: Arc<CutFlag>,
 }
 
-/// The end of all writes. Each write asks for the flag several times, and a token of tokio-util takes a lock each time.
+/// Whether the writes under way were cut, as at the end of a drain, and who waits for that. Each write reads this several
+/// times, and a `CancellationToken` takes a lock at each reading.
 #[derive(Debug, Default)]
-struct Cut {
-    has_come: AtomicBool,
+struct CutFlag {
+    is_set: AtomicBool,
     waiting: Notify,
 }
 
@@ -40,7 +41,7 @@ impl Writes {
     }
 
     pub(super) fn are_cut(&self) -> bool {
-        self.cut.has_come.load(Ordering::SeqCst)
+        self.cut.is_set.load(Ordering::SeqCst)
     }
 
     /// Waits for something, but not beyond the end of all writes. `Unpin` makes callers pin the future, because some are
@@ -69,7 +70,8 @@ impl Writes {
 
     /// Ends the writes under way. The outcome of a write that may have been sent is unknown.
     pub async fn cut(&self) {
-        self.cut.has_come.store(true, Ordering::SeqCst);
+        // The flag comes first: a wait that begins now sees one of the two.
+        self.cut.is_set.store(true, Ordering::SeqCst);
         self.cut.waiting.notify_waiters();
         self.close_and_wait().await;
     }
@@ -173,17 +175,28 @@ mod tests {
     #[tokio::test]
     async fn a_cut_ends_each_wait_and_lets_none_begin() {
         let writes: &Writes = Box::leak(Box::default());
-        let mut unpolled = pin!(writes.unless_cut(pending::<()>()));
         let mut waiting = Box::pin(writes.unless_cut(pending::<()>()));
         assert_eq!(polled_once(&mut waiting).await, Poll::Pending);
         assert_eq!((writes.unless_cut(ready(7)).await, writes.are_cut()), (Some(7), false));
         // The rest of a write goes on in another task, and has another waker there.
-        let waiting = tokio::spawn(timeout(Duration::from_secs(9), waiting));
+        let waiting = tokio::spawn(waiting);
         tokio::task::yield_now().await;
         writes.cut().await;
-        assert_eq!(waiting.await.expect("no panic"), Ok(None));
-        assert_eq!(polled_once(&mut unpolled).await, Poll::Ready(None));
+        let ended = timeout(Duration::from_secs(9), waiting).await.expect("the cut wakes the task");
+        assert_eq!(ended.expect("no panic"), None);
         assert_eq!((writes.unless_cut(ready(7)).await, writes.are_cut()), (None, true));
+    }
+
+    #[tokio::test]
+    async fn a_cut_between_the_look_at_the_flag_and_the_wait_is_seen() {
+        let writes = Writes::default();
+        let cutting = poll_fn(|context| {
+            let cut = pin!(writes.cut()).poll(context);
+            assert_eq!(cut, Poll::Ready(()), "no write is under way");
+            Poll::<()>::Pending
+        });
+        let mut wait = pin!(writes.unless_cut(cutting));
+        assert_eq!(polled_once(&mut wait).await, Poll::Ready(None));
     }
 
     #[tokio::test]

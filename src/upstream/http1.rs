@@ -82,24 +82,25 @@ impl Sender {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
             });
-            let refused = match answer.await? {
+            let error = match answer.await? {
                 Ok(answer) => return Some(Ok(answer.map(body::Incoming::Http1))),
-                Err(refused) => refused,
+                Err(error) => error,
             };
             // Boxed, since hardly any call needs this future's room.
-            Box::pin(self.refused(method, refused, deadline)).await
+            Box::pin(self.without_response(method, error, deadline)).await
         }
     }
 
-    /// The result of a call that hyper gave up. A response whose head hyper refused is read again, until the deadline.
-    async fn refused(
+    /// The result of a call for which hyper has no response. If hyper could not read the head of the response, the head
+    /// is read again. `None` if the deadline comes first.
+    async fn without_response(
         &mut self,
         method: Method,
-        mut refused: TrySendError<Request<Full<Bytes>>>,
+        mut error: TrySendError<Request<Full<Bytes>>>,
         deadline: Instant,
     ) -> Option<Result<Response<body::Incoming>, Unanswered>> {
-        let untouched = refused.take_message().is_some();
-        let error = refused.into_error();
+        let untouched = error.take_message().is_some();
+        let error = error.into_error();
         if error.is_parse() {
             let again = timeout_at(deadline, self.read_again(method, &error)).await.ok()?;
             let again = again.map(|answer| answer.map(body::Incoming::Http1));

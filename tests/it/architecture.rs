@@ -187,7 +187,8 @@ const PURE: &[&str] = &[
 ];
 const IMPURE: &[&str] = &["tokio", ".await", "async ", "std::fs", "std::net", "SystemTime", "Instant::now"];
 
-/// The only other places that touch metrics by their type: an error of metrics, and counters passed along.
+/// The only other places that touch metrics by their type: an error of metrics, and counters that are kept or passed
+/// along.
 const PROMETHEUS: &[&str] = &[
     "app/error.rs",
     "session/mod.rs",
