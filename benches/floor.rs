@@ -4,8 +4,9 @@
 //! `cargo bench --bench floor -- --listen PORT --gateway URL` starts a proxy that passes every request on. `--ca FILE` names
 //! the authorities of an `https` gateway. With `--answer FILE` in place of `--gateway` the program answers every request
 //! with the content of the file. With `--keep BYTES` as well, moka keeps a copy of the content for each UUID at the end
-//! of a path, in so many bytes, and answers later requests from its copy. With `--certificate FILE` and `--key FILE`
-//! callers speak TLS, and the only key exchange is X25519MLKEM768.
+//! of a path, in so many bytes, and answers later requests from its copy. With `--whole HEADERS` the proxy receives each
+//! body whole before it goes on, in both directions, as a proxy of writes must, and adds so many headers to a request.
+//! With `--certificate FILE` and `--key FILE` callers speak TLS, and the only key exchange is X25519MLKEM768.
 
 #![allow(
     clippy::expect_used,
@@ -24,10 +25,10 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
@@ -50,15 +51,20 @@ use uuid::Uuid;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const USAGE: &str = "usage: floor --listen PORT (--gateway URL [--ca FILE] | --answer FILE [--keep BYTES]) \
-                     [--certificate FILE --key FILE]";
+const USAGE: &str = "usage: floor --listen PORT (--gateway URL [--ca FILE] [--whole HEADERS] | \
+                     --answer FILE [--keep BYTES]) [--certificate FILE --key FILE]";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Options = HashMap<String, String>;
+/// A body received whole, or one that is passed on as it comes.
+type Passed = Either<Full<Bytes>, Incoming>;
+
+// As long as the key of a write.
+const ADDED: HeaderValue = HeaderValue::from_static("0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e");
 
 thread_local! {
     /// The worker's connections to the gateway.
-    static KEPT: RefCell<Vec<SendRequest<Incoming>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<SendRequest<Passed>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The work of this process. Cheap to clone.
@@ -79,6 +85,8 @@ struct Gateway {
     /// The host and port.
     address: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// The headers to add, if bodies are received whole.
+    whole: Option<Vec<HeaderName>>,
 }
 
 fn main() {
@@ -152,18 +160,18 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role) {
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond(role: Role, request: Request<Incoming>) -> Result<Response<Either<Full<Bytes>, Incoming>>, Error> {
+async fn respond(role: Role, request: Request<Incoming>) -> Result<Response<Passed>, Error> {
     match role {
         Role::Answer(body) => Ok(answer(body)),
         Role::Keep(kept) => {
             let key = Uuid::try_parse(request.uri().path().rsplit('/').next().unwrap_or_default())?;
             Ok(answer(kept.copy(key)))
         }
-        Role::Pass(gateway) => Ok(gateway.pass(request).await?.map(Either::Right)),
+        Role::Pass(gateway) => gateway.pass(request).await,
     }
 }
 
-fn answer(body: Bytes) -> Response<Either<Full<Bytes>, Incoming>> {
+fn answer(body: Bytes) -> Response<Passed> {
     let mut response = Response::new(Either::Left(Full::new(body)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -198,11 +206,26 @@ impl Gateway {
         let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let tls =
             is_tls.then(|| (connector(named(options, "--ca")), ServerName::try_from(host.clone()).expect("a name")));
-        Self { address: format!("{host}:{port}"), tls }
+        let names =
+            |count: usize| (0..count).map(|number| format!("x-added-{number}").parse().expect("a name")).collect();
+        let whole = options.get("--whole").map(|count| names(count.parse().expect("a number of headers")));
+        Self { address: format!("{host}:{port}"), tls, whole }
+    }
+
+    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Passed>, Error> {
+        let Some(added) = &self.whole else {
+            return Ok(self.send(request.map(Either::Right)).await?.map(Either::Right));
+        };
+        let (mut head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        head.headers.extend(added.iter().map(|name| (name.clone(), ADDED)));
+        let response = self.send(Request::from_parts(head, Either::Left(Full::new(body)))).await?;
+        let (head, body) = response.into_parts();
+        Ok(Response::from_parts(head, Either::Left(Full::new(body.collect().await?.to_bytes()))))
     }
 
     /// Sends the request over a connection of this worker that carries no other, or over a new one.
-    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
+    async fn send(&self, request: Request<Passed>) -> Result<Response<Incoming>, Error> {
         let mut sender = match kept() {
             Some(sender) => sender,
             None => self.connect().await?,
@@ -213,7 +236,7 @@ impl Gateway {
         Ok(response)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Incoming>, Error> {
+    async fn connect(&self) -> Result<SendRequest<Passed>, Error> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
@@ -223,7 +246,7 @@ impl Gateway {
     }
 }
 
-fn kept() -> Option<SendRequest<Incoming>> {
+fn kept() -> Option<SendRequest<Passed>> {
     KEPT.with_borrow_mut(|kept| match kept.iter().rposition(SendRequest::is_ready) {
         Some(found) => Some(kept.swap_remove(found)),
         None => {
@@ -233,7 +256,7 @@ fn kept() -> Option<SendRequest<Incoming>> {
     })
 }
 
-async fn open(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<SendRequest<Incoming>, Error> {
+async fn open(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<SendRequest<Passed>, Error> {
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender)

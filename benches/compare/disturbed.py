@@ -124,12 +124,19 @@ def operators(run, server):
     }
 
 
+def controlled(bench, gateway, name):
+    """Starts a sidecar with a small cache and a control listener."""
+    control = free_port()
+    server = bench.sidecar(gateway, rewrite=False, name=name, cache__max_bytes=CACHE,
+                           control__listen=f"127.0.0.1:{control}")
+    server.control = control
+    return server
+
+
 def disturbed(run):
     bench = run.bench
     gateway = bench.routing_gateway(bench.gateway(delay=SLOW_MILLISECONDS), SLOW, BIG, BIG_BYTES)
-    control = free_port()
-    sidecar = bench.sidecar(gateway, rewrite=False, cache__max_bytes=CACHE, control__listen=f"127.0.0.1:{control}")
-    sidecar.control = control
+    sidecar, elsewhere = (controlled(bench, gateway, name) for name in ("sidecar", "elsewhere"))
     nginx = bench.nginx_proxy(gateway, cache=True, most=NGINX_CACHE)
     # With a cache, nginx would store the passed-on answers as well.
     nginx_passing = bench.nginx_proxy(gateway, cache=False)
@@ -137,10 +144,11 @@ def disturbed(run):
              "pass-through": (ORDER, {"sidecar": sidecar, "nginx": nginx_passing})}
     rates = {what: SHARE * run.saturation(list(servers.values()), path) for what, (path, servers) in kinds.items()}
 
-    def measure(server, path, rate, disturb):
-        # The cache is full, whatever the last disturbance removed, and the session of the hits is in it.
-        run.load(server, "/v2/session/", "-c", 64, "-s", FILL, "-f", time.monotonic_ns(), "-e", "-n", FILL)
-        run.load(server, SESSION, "-n", 1000)
+    def measure(server, path, rate, disturb, target):
+        for one in {server, target}:
+            # The cache is full, whatever the last disturbance removed, and the session of the hits is in it.
+            run.load(one, "/v2/session/", "-c", 64, "-s", FILL, "-f", time.monotonic_ns(), "-e", "-n", FILL)
+            run.load(one, SESSION, "-n", 1000)
         with disturb():
             return run.open_loop(server, path, rate)["p99"]
 
@@ -150,9 +158,12 @@ def disturbed(run):
         measures = {}
         for what, (path, servers) in kinds.items():
             server = servers[name]
-            others = operators(run, server) if name == "sidecar" else {}
-            for disturbance, disturb in {**everybodys(run, server), **others}.items():
-                measures[what, disturbance, name] = measure, server, path, rates[what], disturb
+            # The same disturbance of another sidecar tells what the machine itself adds.
+            targets = {name: server, "elsewhere": elsewhere} if name == "sidecar" else {name: server}
+            for column, target in targets.items():
+                others = operators(run, target) if name == "sidecar" else {}
+                for disturbance, disturb in {**everybodys(run, target), **others}.items():
+                    measures[what, disturbance, column] = measure, server, path, rates[what], disturb, target
         found |= run.turns(measures)
     if metric(sidecar, 'config_reloads_total{result="success"}') < 2 * run.rounds:
         raise SystemExit("the sidecar did not reload")
@@ -160,7 +171,7 @@ def disturbed(run):
         if name != "sidecar":
             continue
         at = f"{what} at {rates[what]:.0f} per second: p99"
-        columns = {column: found[what, disturbance, column] for column in kinds[what][1]
+        columns = {column: found[what, disturbance, column] for column in ("sidecar", "elsewhere", "nginx")
                    if (what, disturbance, column) in found}
         if disturbance == UNDISTURBED:
             run.row(f"{at} in µs, {UNDISTURBED}", columns, digits=0)

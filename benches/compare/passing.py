@@ -27,10 +27,14 @@ def tls(run):
 
 
 def capture(run):
-    """Captures with a key and a body. Each is of another order, and has a key of its own."""
+    """Captures with a key and a body. Each is of another order, and has a key of its own.
+
+    The second floor receives both bodies whole and adds as many headers as the sidecar does.
+    """
     bench = run.bench
     gateway = bench.gateway()
-    started = [bench.sidecar(gateway, rewrite=False), *bench.floor(gateway), bench.haproxy(gateway, cache=False),
-               bench.nginx_proxy(gateway, cache=False)]
+    started = [bench.sidecar(gateway, rewrite=False), *bench.floor(gateway),
+               *bench.floor(gateway, more=("--whole", "3"), name="floor with whole bodies"),
+               bench.haproxy(gateway, cache=False), bench.nginx_proxy(gateway, cache=False)]
     cpu = run.interleaved(started, lambda server: run.cost(server, "/v2/order/", "-k", "-e", "-s", 10**9))
     run.row("capture with a key and a body of 300 bytes: CPU µs per answer", cpu, ("≤", 1.05, "nginx"))
