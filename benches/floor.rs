@@ -212,6 +212,7 @@ impl Gateway {
         Self { address: format!("{host}:{port}"), tls, whole }
     }
 
+    /// Passes a request on, and its answer back: as they come, or received whole with further headers.
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Passed>, Error> {
         let Some(added) = &self.whole else {
             return Ok(self.send(request.map(Either::Right)).await?.map(Either::Right));

@@ -1,7 +1,7 @@
 """Counts the instructions with a lock prefix that an answer takes, by function.
 
-Each takes about 4 ns, as long as thirty others, even if no other core wants the same cache line.
-Callgrind counts every instruction by its address, and objdump tells which of them lock.
+Each takes about 4 ns, as long as thirty others, even if no other core wants the same cache line. Callgrind counts every
+instruction by its address, and objdump tells which of them lock.
 """
 
 import re

@@ -227,7 +227,7 @@ impl TokenManager {
                 // Read under the lock that guards the storing of tokens: otherwise an exchange that ends right here
                 // would be missed.
                 let current = self.generation();
-                let now = self.clock.now().mono;
+                let now = self.clock.mono();
                 let too_early = state.held_off.is_some_and(|until| now < until);
                 match schedule::on_unauthorized(sent, current, state.refreshing, state.last_forced, too_early, now) {
                     OnUnauthorized::Replay => return self.live(),
@@ -329,7 +329,7 @@ impl TokenManager {
         state.refreshing = false;
         let failures = state.failures;
         let wait = schedule::back_off(failures, token_left, error.retry_after(), fastrand::f64());
-        state.held_off = error.retry_after().map(|_| self.clock.now().mono.plus(wait));
+        state.held_off = error.retry_after().map(|_| self.clock.mono().plus(wait));
         drop(state);
         self.ended.notify_waiters();
         (failures, wait)

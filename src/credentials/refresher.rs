@@ -60,7 +60,7 @@ impl TokenRefresher {
         threads: Threads,
         heartbeat: Heartbeat,
     ) -> Self {
-        let refresh_at = tokens.clock.now().mono;
+        let refresh_at = tokens.clock.mono();
         let first = files.borrow_and_update().clone();
         Self {
             tokens,
@@ -229,7 +229,7 @@ impl TokenRefresher {
         let TokenManager { sezzle, clock, metrics, .. } = &*self.tokens;
         let began = clock.now();
         let answer = exchange(&self.upstream, keys, self.tokens.merchant().as_deref(), clock).await;
-        metrics.token_refresh_duration.observe(clock.now().mono.since(began.mono).as_secs_f64());
+        metrics.token_refresh_duration.observe(clock.mono().since(began.mono).as_secs_f64());
         let granted = answer.and_then(|granted| {
             if let Some(date) = granted.date {
                 let now = clock.now();
@@ -249,7 +249,7 @@ impl TokenRefresher {
     }
 
     fn now(&self) -> Mono {
-        self.tokens.clock.now().mono
+        self.tokens.clock.mono()
     }
 }
 
@@ -272,7 +272,7 @@ impl NextRead {
                 Wake::Read(found.unwrap_or_else(|_| KeyFilesState::Unusable("the key files were not read".to_owned())))
             }
             (None, Some(due)) => {
-                clock.sleep(due.since(clock.now().mono)).await;
+                clock.sleep(due.since(clock.mono())).await;
                 Wake::ReadDue
             }
             (None, None) => std::future::pending().await,

@@ -192,7 +192,7 @@ impl OnlineCheck {
     }
 
     fn took(&self, began: Now) -> String {
-        format!("{} ms", self.clock.now().mono.since(began.mono).as_millis())
+        format!("{} ms", self.clock.mono().since(began.mono).as_millis())
     }
 }
 

@@ -308,7 +308,7 @@ impl ClassLimit {
         drop(health);
         match state {
             State::Open(until) => {
-                let seconds = until.since(self.clock.now().mono).as_secs_f64();
+                let seconds = until.since(self.clock.mono()).as_secs_f64();
                 tracing::warn!(
                     class,
                     seconds,

@@ -79,7 +79,7 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
     let _flights = sessions.flights.lock();
     let mut purged = 0;
     // `remove` runs under the lock that stores and purges share, so that lock is held during this closure.
-    sessions.invalidation.purge(&Tag::order("o"), Cause::Changed, sessions.clock.now().mono, |_| {
+    sessions.invalidation.purge(&Tag::order("o"), Cause::Changed, sessions.clock.mono(), |_| {
         let (give, found) = sync_channel(1);
         let reader = Arc::clone(&sessions);
         thread::spawn(move || {
