@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use uuid::Uuid;
 
 use super::response::CallerResponse;
@@ -10,6 +10,7 @@ use super::route::{Class, Matched};
 use crate::clock::Now;
 use crate::session::CacheResult;
 use crate::session::freshness::RequestDirectives;
+use crate::upstream::retry::RetrySafety;
 
 /// The next step for an admitted request.
 pub(super) enum Decision {
@@ -28,6 +29,13 @@ pub(super) struct Call {
     pub at: Now,
     /// For a lookup that can be cached: why the cache did not answer it.
     pub missed: Option<Missed>,
+}
+
+impl Call {
+    /// Whether the call can be repeated.
+    pub fn is_read(&self, method: &Method) -> bool {
+        self.matched.retry_safety(method) == RetrySafety::Safe
+    }
 }
 
 /// The rights under which a request is sent.

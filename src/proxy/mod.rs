@@ -82,13 +82,13 @@ use self::response::{Body, CallerResponse};
 use self::route::Class;
 pub use self::writes::Writes;
 use crate::audit::Audit;
+use crate::boxed::boxed;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::retry::RetrySafety;
 use crate::worker::PerWorker;
 
 pub type Sessions = SessionCache<ProxyError>;
@@ -165,15 +165,26 @@ impl Proxy {
         }
         match self.decide(&head, present, &caller, &mut record) {
             Ok(Decision::Answer(response)) => Either::Left(ready(self.finish(Ok(response), record))),
-            Ok(Decision::Call(mut call)) => {
-                // The request uses this proxy to its end, even if a reload replaces the proxy.
+            // Two kinds of futures: one kind for both would have room for a read and for a body in every call. Each uses
+            // this proxy to its end, even if a reload replaces the proxy.
+            Ok(Decision::Call(mut call)) if call.is_read(&head.method) => {
                 let proxy = Arc::clone(self);
-                Either::Right(Box::pin(async move {
+                Either::Right(boxed(|| async move {
                     let served = {
-                        let serving = pin!(proxy.serve(&mut head, body, &mut call, &caller, &mut record));
+                        let serving = pin!(proxy.serve_read(&mut head, &mut call, &mut record));
                         caught(serving).await
                     };
-                    proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
+                    proxy.finish_caught(served, record)
+                }))
+            }
+            Ok(Decision::Call(call)) => {
+                let proxy = Arc::clone(self);
+                Either::Right(boxed(|| async move {
+                    let served = {
+                        let serving = pin!(proxy.serve_write(&mut head, body, &call, &caller, &mut record));
+                        caught(serving).await
+                    };
+                    proxy.finish_caught(served, record)
                 }))
             }
             Err(error) if has_body && record.connection_can_persist && head.version == Version::HTTP_2 => {
@@ -204,53 +215,66 @@ impl Proxy {
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
             match self.ask_memory(&head, present, matched, class, self.clock.now(), &record)? {
                 Decision::Answer(response) => Ok(response),
-                Decision::Call(mut call) => self.serve(&mut head, body, &mut call, &caller, &mut record).await,
+                Decision::Call(mut call) if call.is_read(&head.method) => {
+                    self.serve_read(&mut head, &mut call, &mut record).await
+                }
+                // A read that cannot be repeated.
+                Decision::Call(call) => self.write(&mut head, &call, &caller, Bytes::new(), &mut record).await,
             }
         };
         let response = caught(pin!(response)).await;
-        self.finish(response.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
+        self.finish_caught(response, record)
     }
 
-    async fn serve(
+    /// Serves a call that can be repeated.
+    async fn serve_read(
         self: &Arc<Self>,
         head: &mut Parts,
-        body: PeerBody,
         call: &mut Call,
-        caller: &Caller,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        match call.class {
-            Class::Credentials => {
-                let body = self.receive(body, call.class, record).await?;
-                let (now, callers) =
-                    (self.clock.now(), self.options.callers.as_ref().map(|callers| callers.load_full()));
-                let issued = match callers {
-                    None => None,
-                    Some(table) => own_keys::exchange(&table, &body, now, &mut record.caller)?,
-                };
-                let caller = (record.caller.as_ref(), issued);
-                apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
-            }
-            _ if call.matched.retry_safety(&head.method) != RetrySafety::Safe => {
-                // Received here, so that the boxed future of `write` stays small. A read that cannot be repeated has no
-                // body any more.
-                let body =
-                    if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
-                apart(|| self.write(head, call, caller, body, record)).await
-            }
-            Class::Session => match call.missed.take() {
-                Some(missed) => apart(|| self.lookup(head, call, missed, record)).await,
-                None => {
+        match call.missed.take() {
+            Some(missed) => apart(|| self.lookup(head, call, missed, record)).await,
+            None => {
+                if call.class == Class::Session {
                     self.count(CacheResult::Bypass);
-                    let headers = mem::take(&mut head.headers);
-                    self.read(head, headers, call, record).await
                 }
-            },
-            Class::Read | Class::Report | Class::Money | Class::Webhooks => {
                 let headers = mem::take(&mut head.headers);
                 self.read(head, headers, call, record).await
             }
         }
+    }
+
+    /// Serves any other call, once its whole body has come.
+    async fn serve_write(
+        self: &Arc<Self>,
+        head: &mut Parts,
+        body: PeerBody,
+        call: &Call,
+        caller: &Caller,
+        record: &mut Record,
+    ) -> Result<CallerResponse, ProxyError> {
+        // A read that cannot be repeated has no body.
+        let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
+        if call.class != Class::Credentials {
+            return self.write(head, call, caller, body, record).await;
+        }
+        let (now, callers) = (self.clock.now(), self.options.callers.as_ref().map(|callers| callers.load_full()));
+        let issued = match callers {
+            None => None,
+            Some(table) => own_keys::exchange(&table, &body, now, &mut record.caller)?,
+        };
+        let caller = (record.caller.as_ref(), issued);
+        apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
+    }
+
+    /// As [`Self::finish`], unless the code that was to answer has panicked.
+    fn finish_caught(
+        &self,
+        served: Result<Result<CallerResponse, ProxyError>, Panicked>,
+        record: Box<Record>,
+    ) -> Response<Body> {
+        self.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
     }
 
     fn finish(&self, response: Result<CallerResponse, ProxyError>, mut record: Box<Record>) -> Response<Body> {
@@ -279,5 +303,5 @@ const SMALL_WAIT: Duration = Duration::from_secs(1);
 /// are moved, and for the stack that each poll touches.
 #[inline(never)]
 fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
-    Box::pin(make())
+    boxed(make)
 }

@@ -37,6 +37,7 @@ pub(super) struct EndedWrite {
 impl PreparedWrite {
     /// Purges, sends the write, purges again, and only then gives its result. `None` if the write is cut after it may
     /// have been sent. In a box, because a result is moved several times, and this one is large.
+    #[inline]
     pub fn run(self) -> impl Future<Output = Option<Box<EndedWrite>>> + Send + use<> {
         // Not an `async fn`: its future would keep room for `self` beside the parts.
         let Self { mut sending, mut permit, tag, carries_links, to_audit, mut report, proxy } = self;

@@ -45,8 +45,8 @@ impl Proxy {
         let permit = self.writes.unless_cut(pin!(entered)).await.ok_or(ProxyError::Stopping)??;
         // The wait counts toward the time of a write, because a drain must outlast the write.
         sending.shorten(permit.since.mono.since(now.mono));
-        let write = self.prepared(&head.method, call, caller, (sending, amount), permit, record).run();
-        let ended = self.writes.begin(write, EndedWrite::log_unclaimed).await.flatten();
+        let write = self.prepared(&head.method, call, caller, (sending, amount), permit, record);
+        let ended = self.writes.begin(|| write.run(), EndedWrite::log_unclaimed).await.flatten();
         let Some(ended) = ended else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { remedy, cause });

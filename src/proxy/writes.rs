@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::guard::poll_caught;
+use crate::boxed::boxed;
 
 /// The writes under way. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -60,12 +61,13 @@ impl Writes {
     }
 
     /// A write, as its caller waits for it. `unclaimed` gets the result if the caller does not.
-    pub(super) fn begin<F>(&self, write: F, unclaimed: fn(F::Output)) -> UnderWay<F>
+    #[inline]
+    pub(super) fn begin<F>(&self, write: impl FnOnce() -> F, unclaimed: fn(F::Output)) -> UnderWay<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        UnderWay { write: Some(Box::pin(write)), unclaimed, counted: self.tracker.token() }
+        UnderWay { write: Some(boxed(write)), unclaimed, counted: self.tracker.token() }
     }
 
     /// Ends the writes under way. The outcome of a write that may have been sent is unknown.
@@ -144,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_runs_in_the_task_of_its_caller() {
         let (writes, (end, ended)) = (Writes::default(), oneshot::channel());
-        let mut write = writes.begin(async { ended.await.ok() }, |_| panic!("the caller got it"));
+        let mut write = writes.begin(|| async { ended.await.ok() }, |_| panic!("the caller got it"));
         assert_eq!((polled_once(&mut write).await, writes.under_way()), (Poll::Pending, 1));
         end.send(7).expect("a write that waits");
         assert_eq!(polled_once(&mut write).await, Poll::Ready(Some(Some(7))));
@@ -157,7 +159,7 @@ mod tests {
         static UNCLAIMED: AtomicUsize = AtomicUsize::new(0);
         for polls in [0, 1, 2] {
             let (writes, (end, ended)) = (Writes::default(), oneshot::channel());
-            let write = async { ended.await.unwrap_or_default() };
+            let write = || async { ended.await.unwrap_or_default() };
             let mut write = writes.begin(write, |result| UNCLAIMED.store(result, Ordering::SeqCst));
             for _ in 0..polls {
                 assert_eq!(polled_once(&mut write).await, Poll::Pending);
@@ -202,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_panics_ends_once() {
         let writes = Writes::default();
-        let mut write = writes.begin(async { panic!("as a bug would") }, |()| panic!("no result"));
+        let mut write = writes.begin(|| async { panic!("as a bug would") }, |()| panic!("no result"));
         assert_eq!(polled_once(&mut write).await, Poll::Ready(None));
         drop(write);
         assert_eq!(writes.under_way(), 0, "the rest of a write that panicked does not run");
@@ -211,12 +213,12 @@ mod tests {
     #[test]
     fn a_write_ends_with_the_runtime_of_its_caller() {
         let writes = Writes::default();
-        drop(writes.begin(pending(), |()| panic!("no result")));
+        drop(writes.begin(pending, |()| panic!("no result")));
         assert_eq!(writes.under_way(), 0, "without a runtime");
 
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (sender, mut ended) = oneshot::channel::<()>();
-        let write = writes.begin(async { (sender, pending::<()>().await) }, |_| panic!("no result"));
+        let write = writes.begin(|| async { (sender, pending::<()>().await) }, |_| panic!("no result"));
         runtime.spawn(write);
         runtime.block_on(tokio::task::yield_now());
         assert_eq!((writes.under_way(), ended.try_recv()), (1, Err(TryRecvError::Empty)));

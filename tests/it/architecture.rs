@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// Modules that know nothing of the product around them.
 pub const LEAVES: &[&str] = &[
     "address",
+    "boxed",
     "caller",
     "callers",
     "file",
@@ -34,6 +35,7 @@ pub const LEAVES: &[&str] = &[
 /// The modules that each module below the composition root may import, besides itself and the leaves.
 pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("address", &[]),
+    ("boxed", &[]),
     ("caller", &[]),
     ("callers", &[]),
     ("file", &[]),

@@ -1,6 +1,7 @@
 //! The remembered purges, of each tag and of all. Pure.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use super::tag_id::TagId;
@@ -64,14 +65,17 @@ impl History {
 
     /// Remembers a purge of one tag.
     pub(super) fn note(&mut self, tag: TagId, mark: PurgeMark, now: Mono) {
-        if let Some(known) = self.log.get_mut(&tag) {
-            *known = known.combine(&mark);
-            return;
+        let is_full = self.log.len() >= self.capacity;
+        match self.log.entry(tag) {
+            Entry::Occupied(mut known) => *known.get_mut() = known.get().combine(&mark),
+            Entry::Vacant(room) if !is_full => {
+                room.insert(mark);
+            }
+            Entry::Vacant(_) => {
+                self.make_room(mark.last, now);
+                self.log.insert(tag, mark);
+            }
         }
-        if self.log.len() >= self.capacity {
-            self.make_room(mark.last, now);
-        }
-        self.log.insert(tag, mark);
     }
 
     /// Remembers that any session may have been purged: no fetch that is in progress is stored.
