@@ -1,11 +1,19 @@
-//! Boxes for large futures.
+//! Boxes whose content is made within them.
+//!
+//! `Box::new` and `Box::pin` get a value that was made elsewhere, and copy all of its room. A future of a call has some
+//! KB of room, of which only its arguments hold anything at first.
 
 use std::pin::Pin;
 
-/// Boxes a future, and makes the future within its box. `Box::pin` gets a future that was made elsewhere, and copies its
-/// whole room, which may be some KB. At first only the arguments of the future hold anything.
+/// Makes a value in a box. The room comes first, because the compiler makes a value in place if nothing can fail between
+/// its making and its placing.
 #[inline(always)]
-pub fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    // The room comes first: the compiler makes a value in place if nothing can fail in between.
-    Box::into_pin(Box::write(Box::new_uninit(), make()))
+pub fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
+    Box::write(Box::new_uninit(), make())
+}
+
+/// Makes a future in a box.
+#[inline(always)]
+pub fn boxed_future<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(boxed(make))
 }

@@ -82,7 +82,7 @@ use self::response::{Body, CallerResponse};
 use self::route::Class;
 pub use self::writes::Writes;
 use crate::audit::Audit;
-use crate::boxed::boxed;
+use crate::boxed::{boxed, boxed_future};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::method::is_safe;
@@ -145,7 +145,7 @@ impl Proxy {
         let body = PeerBody::new(body, head.version);
         let present = HeaderPresence::scan(&head.headers);
         let id = RequestId::choose(if present.request_id { head.headers.get(X_REQUEST_ID) } else { None });
-        let mut record = Box::new(Record::begin(&head.method, id, &caller, self.sinks.own()));
+        let mut record = boxed(|| Record::begin(&head.method, id, &caller, self.sinks.own()));
         let has_body = !body.is_end_stream();
         if has_body {
             // The rest of a small body is discarded, and the connection persists.
@@ -169,7 +169,7 @@ impl Proxy {
             // this proxy to its end, even if a reload replaces the proxy.
             Ok(Decision::Call(mut call)) if call.is_read(&head.method) => {
                 let proxy = Arc::clone(self);
-                Either::Right(boxed(|| async move {
+                Either::Right(boxed_future(|| async move {
                     let served = {
                         let serving = pin!(proxy.serve_read(&mut head, &mut call, &mut record));
                         caught(serving).await
@@ -179,7 +179,7 @@ impl Proxy {
             }
             Ok(Decision::Call(call)) => {
                 let proxy = Arc::clone(self);
-                Either::Right(boxed(|| async move {
+                Either::Right(boxed_future(|| async move {
                     let served = {
                         let serving = pin!(proxy.serve_write(&mut head, body, &call, &caller, &mut record));
                         caught(serving).await
@@ -303,5 +303,5 @@ const SMALL_WAIT: Duration = Duration::from_secs(1);
 /// are moved, and for the stack that each poll touches.
 #[inline(never)]
 fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
-    boxed(make)
+    boxed_future(make)
 }

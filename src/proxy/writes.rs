@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::guard::poll_caught;
-use crate::boxed::boxed;
+use crate::boxed::boxed_future;
 
 /// The writes under way. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ impl Writes {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        UnderWay { write: Some(boxed(write)), unclaimed, counted: self.tracker.token() }
+        UnderWay { write: Some(boxed_future(write)), unclaimed, counted: self.tracker.token() }
     }
 
     /// Ends the writes under way. The outcome of a write that may have been sent is unknown.

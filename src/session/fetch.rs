@@ -20,7 +20,7 @@ use super::results::{Fetched, Found, FromFleet, Hit, LookupResult};
 use super::revalidation::{Conditions, freshen, with_date};
 use super::store::FetchStart;
 use super::take::{self, Asked};
-use crate::boxed::boxed;
+use crate::boxed::boxed_future;
 use crate::clock::Now;
 use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
@@ -156,7 +156,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let plan = FetchPlan { key, epoch, may_store: true, basis, from_fleet: FromFleet::NotAsked };
         let (cache, directives) = (Arc::clone(self), *directives);
         // Boxed: a task is moved several times before it runs.
-        let fetch = boxed(|| ask_sezzle(conditions));
+        let fetch = boxed_future(|| ask_sezzle(conditions));
         // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
             let (result, shared) = cache.take_or_settle(plan, &directives, fetch).await;

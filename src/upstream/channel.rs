@@ -14,6 +14,7 @@ use super::connector::ConnectionLifetime;
 use super::error::Unanswered;
 use super::stream_permit::StreamPermit;
 use super::{http1, http2};
+use crate::boxed::boxed_future;
 
 /// A connection in use by one call.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Channel {
             Sender::Http2(stream) => {
                 let Stream { sender, permit } = &mut **stream;
                 let (request, body) = (request.map(drop), body.clone());
-                Either::Right(Box::pin(async move {
+                Either::Right(boxed_future(|| async move {
                     tokio::select! {
                         biased;
                         answer = sender.send(request, body, permit) => {

@@ -166,6 +166,7 @@ enum End {
 }
 
 impl Record {
+    #[inline]
     pub fn begin(method: &Method, request_id: RequestId, connection: &Caller, sink: &Arc<RecordSink>) -> Self {
         Self {
             began: sink.clock.now(),
