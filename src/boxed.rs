@@ -5,8 +5,8 @@
 
 use std::pin::Pin;
 
-/// Makes a value in a box. The room comes first, because the compiler makes a value in place if nothing can fail between
-/// its making and its placing.
+/// Makes a value in a box. The room comes first, because the compiler can make a value in place if nothing can fail
+/// between its making and its placing, and if it sees both at once: the functions that `make` calls are `#[inline]`.
 #[inline(always)]
 pub fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     Box::write(Box::new_uninit(), make())

@@ -19,11 +19,11 @@
 //!
 //! Leaves, which use none of the modules above: [`address`], [`caller`] (what a connection tells of its caller),
 //! [`callers`] (which caller may make which call), [`sezzle`] (Sezzle's formats), [`drift`] (whether Sezzle's bodies
-//! keep to these formats), [`mod@boxed`] (boxes for large futures), [`systemd`] (the service manager's protocol), [`clock`], [`hop_by_hop`], [`http_client`]
-//! (limits of the HTTP client), [`secret`], [`text`] (texts for the log), [`worker`], [`threads`] (blocking calls),
-//! [`mod@file`] (files that an operator names), [`method`] (safe methods), [`units`] (durations and sizes), [`names`]
-//! (name resolution), [`peer_body`] (a complete body or an error), [`supervisor`] (tasks that must live as long as the
-//! process).
+//! keep to these formats), [`mod@boxed`] (boxes whose content is made in them), [`systemd`] (the service manager's
+//! protocol), [`clock`], [`hop_by_hop`], [`http_client`] (limits of the HTTP client), [`secret`], [`text`] (texts for
+//! the log), [`worker`], [`threads`] (blocking calls), [`mod@file`] (files that an operator names), [`method`] (safe
+//! methods), [`units`] (durations and sizes), [`names`] (name resolution), [`peer_body`] (a complete body or an error),
+//! [`supervisor`] (tasks that must live as long as the process).
 //!
 //! [`app`] puts everything together.
 //!

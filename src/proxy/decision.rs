@@ -32,8 +32,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Whether the call can be repeated.
-    pub fn is_read(&self, method: &Method) -> bool {
+    /// Whether the call has no effect, however often it is sent.
+    pub fn is_safe(&self, method: &Method) -> bool {
         self.matched.retry_safety(method) == RetrySafety::Safe
     }
 }

@@ -161,35 +161,31 @@ impl Proxy {
             log_arrival(&head, &caller, &record.request_id);
         }
         if is_safe(&head.method) && has_body {
-            return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));
+            let proxy = Arc::clone(self);
+            let serving = || proxy.serve_without_body(head, body, present, caller, record);
+            return Either::Right(boxed_future(serving));
         }
         match self.decide(&head, present, &caller, &mut record) {
             Ok(Decision::Answer(response)) => Either::Left(ready(self.finish(Ok(response), record))),
-            // Two kinds of futures: one kind for both would have room for a read and for a body in every call. Each uses
-            // this proxy to its end, even if a reload replaces the proxy.
-            Ok(Decision::Call(mut call)) if call.is_read(&head.method) => {
+            // Safe calls and writes have futures of their own: a common one would keep room for both in every call. Each
+            // uses this proxy to its end, even if a reload replaces the proxy.
+            Ok(Decision::Call(mut call)) if call.is_safe(&head.method) => {
                 let proxy = Arc::clone(self);
                 Either::Right(boxed_future(|| async move {
-                    let served = {
-                        let serving = pin!(proxy.serve_read(&mut head, &mut call, &mut record));
-                        caught(serving).await
-                    };
+                    let served = caught(pin!(proxy.serve_safe(&mut head, &mut call, &mut record))).await;
                     proxy.finish_caught(served, record)
                 }))
             }
             Ok(Decision::Call(call)) => {
                 let proxy = Arc::clone(self);
                 Either::Right(boxed_future(|| async move {
-                    let served = {
-                        let serving = pin!(proxy.serve_write(&mut head, body, &call, &caller, &mut record));
-                        caught(serving).await
-                    };
+                    let served = caught(pin!(proxy.serve_write(&mut head, body, &call, &caller, &mut record))).await;
                     proxy.finish_caught(served, record)
                 }))
             }
             Err(error) if has_body && record.connection_can_persist && head.version == Version::HTTP_2 => {
                 let proxy = Arc::clone(self);
-                Either::Right(Box::pin(async move {
+                Either::Right(boxed_future(|| async move {
                     // An answer while a body is on its way resets the stream, and then some clients lose the answer:
                     // libcurl 7.88 does.
                     let _ = timeout(SMALL_WAIT, body.collect()).await;
@@ -215,19 +211,18 @@ impl Proxy {
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
             match self.ask_memory(&head, present, matched, class, self.clock.now(), &record)? {
                 Decision::Answer(response) => Ok(response),
-                Decision::Call(mut call) if call.is_read(&head.method) => {
-                    self.serve_read(&mut head, &mut call, &mut record).await
+                Decision::Call(mut call) if call.is_safe(&head.method) => {
+                    self.serve_safe(&mut head, &mut call, &mut record).await
                 }
-                // A read that cannot be repeated.
-                Decision::Call(call) => self.write(&mut head, &call, &caller, Bytes::new(), &mut record).await,
+                Decision::Call(call) => self.serve_write(&mut head, body, &call, &caller, &mut record).await,
             }
         };
         let response = caught(pin!(response)).await;
         self.finish_caught(response, record)
     }
 
-    /// Serves a call that can be repeated.
-    async fn serve_read(
+    /// Serves a safe call.
+    async fn serve_safe(
         self: &Arc<Self>,
         head: &mut Parts,
         call: &mut Call,
@@ -254,7 +249,7 @@ impl Proxy {
         caller: &Caller,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        // A read that cannot be repeated has no body.
+        // A read that cannot be repeated has no body any more.
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         if call.class != Class::Credentials {
             return self.write(head, call, caller, body, record).await;
@@ -299,8 +294,8 @@ const SMALL: u64 = 4096;
 // The wait for a small body over HTTP/2 that is right behind its head.
 const SMALL_WAIT: Duration = Duration::from_secs(1);
 
-/// Boxes a rare future. Otherwise every passed-on call would pay for the size of a write's future: for the bytes that
-/// are moved, and for the stack that each poll touches.
+/// Boxes a rare future. Otherwise every passed-on call would pay for the size of a lookup's future, and every write for
+/// that of an exchange of keys: for the stack that each poll touches.
 #[inline(never)]
 fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
     boxed_future(make)

@@ -10,7 +10,6 @@ use super::error::ProxyError;
 use super::pressure::Permit;
 use super::sending::Sending;
 use super::write_report::WriteReport;
-use crate::boxed::boxed;
 use crate::session::ending::Ending;
 use crate::session::invalidation::Tag;
 
@@ -61,7 +60,7 @@ impl PreparedWrite {
                 let result = Err(error);
                 // The line is queued, and nobody waits for it.
                 drop(audited.map(|audited| audited.end(&result, &sending)));
-                return Some(boxed(|| EndedWrite { result, permit, report }));
+                return Some(Box::new(EndedWrite { result, permit, report }));
             }
             let writing = sessions.begin_write(tag);
             let called = exchange.call(&mut sending, carries_links, &permit);
@@ -74,7 +73,7 @@ impl PreparedWrite {
             if let Some(in_audit) = in_audit {
                 writes.unless_cut(in_audit).await;
             }
-            Some(boxed(|| EndedWrite { result, permit, report }))
+            Some(Box::new(EndedWrite { result, permit, report }))
         }
     }
 }

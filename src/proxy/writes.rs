@@ -60,14 +60,14 @@ impl Writes {
         .await
     }
 
-    /// A write, as its caller waits for it. `unclaimed` gets the result if the caller does not.
+    /// A write that `make` gives, as its caller waits for it. `unclaimed` gets the result if the caller does not.
     #[inline]
-    pub(super) fn begin<F>(&self, write: impl FnOnce() -> F, unclaimed: fn(F::Output)) -> UnderWay<F>
+    pub(super) fn begin<F>(&self, make: impl FnOnce() -> F, unclaimed: fn(F::Output)) -> UnderWay<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        UnderWay { write: Some(boxed_future(write)), unclaimed, counted: self.tracker.token() }
+        UnderWay { write: Some(boxed_future(make)), unclaimed, counted: self.tracker.token() }
     }
 
     /// Ends the writes under way. The outcome of a write that may have been sent is unknown.
