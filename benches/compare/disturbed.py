@@ -84,6 +84,12 @@ def background(run, server, path, *options):
         raise SystemExit(f"{done['failed']} of {done['answers']} answers to the other callers failed")
 
 
+def slow_gateway(run, server):
+    """60 calls at a time that take the gateway a second. They begin one by one: calls that begin at once also end at
+    once, and then the other callers wait for a burst and not for a gateway."""
+    return background(run, server, SLOW, "-s", 1000, "-c", 64, "-r", 60)
+
+
 def ask(port, path, body=None):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=body, timeout=10) as answer:
         answer.read()
@@ -109,7 +115,7 @@ def everybodys(run, server):
         # The difference of two measurements without a cause.
         "nothing": contextlib.nullcontext,
         "callers read a byte at a time": lambda: slow_callers(server),
-        "the gateway is slow for other paths": lambda: background(run, server, SLOW, "-s", 1000, "-c", 64),
+        "the gateway is slow for other paths": lambda: slow_gateway(run, server),
         "evicting misses, 500 a second": lambda: background(run, server, "/v2/session/", *misses(500)),
     }
 
