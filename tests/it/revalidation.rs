@@ -45,8 +45,9 @@ async fn a_304_renews_a_stale_session() {
         );
         assert_eq!((renewed.status, &renewed.body), (200, &stored.body));
         let cache = renewed.cache();
+        // The date is cut to whole seconds, and the next second may begin while the answer is on its way.
         assert!(
-            ["20", "19"].iter().any(|ttl| cache == format!("fwd=stale; fwd-status=304; ttl={ttl}; stored")),
+            ["20", "19", "18"].iter().any(|ttl| cache == format!("fwd=stale; fwd-status=304; ttl={ttl}; stored")),
             "{cache}"
         );
         assert_eq!(renewed.header("x-gateway"), "new");
