@@ -6,7 +6,8 @@
 use std::pin::Pin;
 
 /// Makes a value in a box. The room comes first, because the compiler can make a value in place if nothing can fail
-/// between its making and its placing, and if it sees both at once: the functions that `make` calls are `#[inline]`.
+/// between its making and its placing, and if it sees both at once. So a plain function that `make` calls should be
+/// `#[inline]`.
 #[inline(always)]
 pub fn boxed<T>(make: impl FnOnce() -> T) -> Box<T> {
     Box::write(Box::new_uninit(), make())
