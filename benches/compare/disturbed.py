@@ -85,8 +85,8 @@ def background(run, server, path, *options):
 
 
 def slow_gateway(run, server):
-    """Up to 60 calls at a time that take the gateway a second. They begin one by one: calls that begin at once also end at
-    once, and then the other callers wait for a burst and not for a gateway."""
+    """Up to 60 calls at a time that take the gateway a second. They begin one by one: calls that begin at once also end
+    at once, and then the other callers wait for a burst and not for a gateway."""
     return background(run, server, SLOW, "-s", 1000, "-c", 64, "-r", 60)
 
 

@@ -98,6 +98,16 @@ impl Origin {
     }
 }
 
+/// Waits until no second begins within the next half. HTTP dates are cut to whole seconds: if the next second begins
+/// between a date and its reading, an answer that was just made is more than a second old.
+pub async fn early_in_a_second() {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let part = Duration::from_nanos(since.subsec_nanos().into());
+    if part > Duration::from_millis(500) {
+        tokio::time::sleep(Duration::from_secs(1).saturating_sub(part)).await;
+    }
+}
+
 /// The id of a new session.
 pub fn session() -> Uuid {
     Uuid::from_u128(fastrand::u128(..))
