@@ -167,8 +167,8 @@ impl Proxy {
         }
         match self.decide(&head, present, &caller, &mut record) {
             Ok(Decision::Answer(response)) => Either::Left(ready(self.finish(Ok(response), record))),
-            // Safe calls and others have futures of their own: a common one would keep room for both. Each uses this proxy
-            // to its end, even if a reload replaces the proxy.
+            // Safe calls and others have futures of their own: a common one would keep room for both. Each uses this
+            // proxy to its end, even if a reload replaces the proxy.
             Ok(Decision::Call(mut call)) if call.is_safe(&head.method) => {
                 let proxy = Arc::clone(self);
                 Either::Right(boxed_future(|| async move {
